@@ -1,0 +1,168 @@
+"""Follow a collection for ever: list in pages, watch, list again when the server has forgotten where we were.
+
+No bookmarks: on a slow link they cost ten times the idle watch itself. An idle watch may so outlive its
+resource version; it then costs one more list.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from edgefleet.kube import errors
+from edgefleet.kube.client import Api, Object
+from edgefleet.kube.kinds import Kind
+from edgefleet.kube.transport import OPENED
+
+log = logging.getLogger(__name__)
+
+ADDED: Final = "ADDED"
+MODIFIED: Final = "MODIFIED"
+DELETED: Final = "DELETED"
+SYNCED: Final = "SYNCED"
+"""The callback has now seen every object of a list; the object is empty."""
+
+_SHORT: Final = 0.5
+
+Sink = Callable[[str, Object], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long watches live and how soon a broken one is tried again, all in seconds."""
+
+    shortest: float = 240.0
+    longest: float = 480.0
+    """A watch ends after a time between the two, so that clients spread over restarted servers."""
+    first_pause: float = 0.5
+    longest_pause: float = 30.0
+
+
+class Watcher:
+    """Calls `sink(type, object)` for everything in a collection, until cancelled.
+
+    After a list, objects that have gone are reported as DELETED with only their metadata.namespace, name and
+    (when known) uid. The sink must not block; an exception from it is logged and ends nothing.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        kind: Kind,
+        sink: Sink,
+        *,
+        namespace: str | None = None,
+        labels: str = "",
+        fields: str = "",
+        pace: Pace | None = None,
+    ) -> None:
+        self.synced = asyncio.Event()
+        """Set after the first complete list."""
+        self.broken: str = ""
+        """What the latest list or watch ended with; empty while all is well."""
+        self._api = api
+        self._kind = kind
+        self._sink = sink
+        self._where: dict[str, Any] = {"namespace": namespace, "labels": labels, "fields": fields}
+        self._pace = pace or Pace()
+        self._known: dict[tuple[str, str], str] = {}
+        self._version = ""
+        self._again = asyncio.Event()
+
+    def relist(self) -> None:
+        """Drop the watch and list now: there is evidence that it is dead."""
+        self._again.set()
+
+    async def run(self) -> None:
+        """Never returns, never raises but CancelledError."""
+        loop = asyncio.get_running_loop()
+        failures = 0
+        while True:
+            began = loop.time()
+            try:
+                if not self._version:
+                    await self._list()
+                await self._watch_or_relist()
+                failures = 0
+                if loop.time() - began < _SHORT:  # a server or proxy that hangs up at once
+                    await asyncio.sleep(_SHORT)
+            except errors.Gone:
+                self._version = ""
+            except errors.ApiError as error:
+                failures = 1 if loop.time() - began > self._pace.longest_pause else failures + 1
+                self.broken = error.message
+                if not isinstance(error, errors.Unreachable):
+                    self._version = ""
+                await self._pause(failures, error)
+
+    async def _list(self) -> None:
+        seen: dict[tuple[str, str], str] = {}
+        version = ""
+        async for items, version in self._api.pages(self._kind, **self._where):  # noqa: B007  the last one counts
+            for item in items:
+                key, uid = _identity(item)
+                seen[key] = uid
+                self._tell(MODIFIED if self._known.get(key) == uid else ADDED, item)
+        for key, uid in self._known.items():
+            if key not in seen:
+                stub = {"namespace": key[0] or None, "name": key[1], "uid": uid}
+                self._tell(DELETED, {"metadata": {k: v for k, v in stub.items() if v}})
+        self._known = seen
+        self._version = version
+        self.broken = ""
+        self._tell(SYNCED, {})
+        self.synced.set()
+
+    async def _watch_or_relist(self) -> None:
+        """Watch once; or, when asked to relist meanwhile, forget the version."""
+        watch = asyncio.ensure_future(self._watch())
+        again = asyncio.ensure_future(self._again.wait())
+        try:
+            await asyncio.wait((watch, again), return_when=asyncio.FIRST_COMPLETED)
+            if self._again.is_set():
+                self._again.clear()
+                self._version = ""
+            else:
+                await watch
+        finally:
+            for task in (watch, again):
+                task.cancel()
+            await asyncio.gather(watch, again, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        seconds = random.uniform(self._pace.shortest, self._pace.longest)  # noqa: S311  jitter is no secret
+        async for event, item in self._api.watch(
+            self._kind, version=self._version, seconds=seconds, **self._where
+        ):
+            self.broken = ""
+            if event == OPENED:
+                continue
+            key, uid = _identity(item)
+            if event == DELETED:
+                self._known.pop(key, None)
+            else:
+                self._known[key] = uid
+            self._tell(event, item)
+            self._version = item["metadata"]["resourceVersion"]
+
+    def _tell(self, event: str, item: Object) -> None:
+        try:
+            self._sink(event, item)
+        except Exception:  # one odd object must not end the loop that brings all others
+            log.exception("Sink failed", extra={"kind": self._kind.name, "event": event})
+
+    async def _pause(self, failures: int, error: errors.ApiError) -> None:
+        pause = min(self._pace.longest_pause, self._pace.first_pause * 2 ** min(failures - 1, 10))
+        pause = max(pause * random.uniform(0.5, 1.0), error.retry_after or 0.0)  # noqa: S311  jitter
+        log.warning(
+            "Watch interrupted",
+            extra={"kind": self._kind.name, "error": error.message, "pause": round(pause, 2)},
+        )
+        await asyncio.sleep(pause)
+
+
+def _identity(item: Object) -> tuple[tuple[str, str], str]:
+    meta = item["metadata"]
+    return (str(meta.get("namespace") or ""), str(meta["name"])), str(meta.get("uid") or "")
