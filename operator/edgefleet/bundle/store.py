@@ -1,0 +1,291 @@
+"""One copy of every file on a site's disk, named by its digest. Files appear whole or not at all.
+
+    ROOT/blobs/sha256/<hex>     whole files, served as they are to the pods
+    ROOT/parts/<hex>.part       downloads that go on where they stopped
+
+A file gets its name only after its digest was checked and its bytes are on the disk, so a power cut leaves the old
+files, the new one, or a part. Files are readable by all: the container that serves them may run as another user.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from edgefleet.bundle.errors import (
+    BundleError,
+    DigestMismatch,
+    DiskFull,
+    NotInStore,
+    StoreUnavailable,
+    TooLarge,
+)
+
+_DIGEST = re.compile(r"\Asha256:([0-9a-f]{64})\Z")
+_HEX = re.compile(r"\A[0-9a-f]{64}\Z")
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FILE_MODE: Final = 0o644
+_FOLDER_MODE: Final = 0o755
+_CHUNK: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the store holds and what is left, in bytes."""
+
+    blobs: int
+    blob_bytes: int
+    part_bytes: int
+    free_bytes: int
+
+
+class Store:
+    """The files of one site. `reserve`: bytes of the disk that downloads leave free."""
+
+    def __init__(self, root: Path | str, *, reserve: int = 64 << 20) -> None:
+        """Make the folders. Raises StoreUnavailable."""
+        self.root = Path(root)
+        self.reserve = reserve
+        self._blobs = self.root / "blobs" / "sha256"
+        self._parts = self.root / "parts"
+        self._pinned: Counter[str] = Counter()
+        with trouble(f"the store {self.root}"):
+            for folder in (self._blobs.parent, self._blobs, self._parts):
+                folder.mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(PermissionError):  # the volume's root may belong to somebody else
+                    folder.chmod(_FOLDER_MODE | (folder.stat().st_mode & 0o2070))
+
+    def path(self, digest: str) -> Path:
+        """Return where the whole file is or would be."""
+        return self._blobs / _hex(digest)
+
+    def has(self, digest: str) -> bool:
+        """Whether the whole file is here."""
+        return self.path(digest).is_file()
+
+    def size(self, digest: str) -> int:
+        """Size in bytes. Raises NotInStore."""
+        try:
+            return self.path(digest).stat().st_size
+        except FileNotFoundError as error:
+            raise NotInStore(f"{digest} is not in the store") from error
+
+    def read(self, digest: str, cap: int) -> bytes:
+        """Read a small file and check its digest. Raises NotInStore, TooLarge, DigestMismatch."""
+        if self.size(digest) > cap:
+            raise TooLarge(f"{digest} has more than the {cap} bytes allowed")
+        with trouble(f"the store's file {digest}"):
+            data = self.path(digest).read_bytes()
+        if digest_of(data) != digest:
+            raise DigestMismatch(f"{digest} was damaged in the store")
+        return data
+
+    def put_bytes(self, data: bytes) -> str:
+        """Keep bytes; return their digest. Raises DiskFull, StoreUnavailable."""
+        digest = digest_of(data)
+        if not self.has(digest):
+            with self.part(digest) as part:
+                part.restart()
+                part.write(data)
+                part.finish()
+        return digest
+
+    def intact(self, digest: str) -> bool:
+        """Whether the file is here and its bytes still have their digest; reads it all."""
+        try:
+            with self.path(digest).open("rb") as file:
+                return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == digest
+        except OSError:
+            return False
+
+    def discard(self, digest: str) -> None:
+        """Remove a file, whole or in part; it need not be there."""
+        with trouble(f"the store's file {digest}"):
+            self.path(digest).unlink(missing_ok=True)
+            self._part_path(digest).unlink(missing_ok=True)
+
+    def evict(self, keep: Collection[str]) -> int:
+        """Remove everything but `keep` and what is being fetched right now; return the bytes freed."""
+        kept = {_hex(digest) for digest in keep} | set(self._pinned)
+        freed = 0
+        with trouble(f"the store {self.root}"):
+            for path in (*self._blobs.iterdir(), *self._parts.iterdir()):
+                if path.name.removesuffix(".part") not in kept and not _locked(path):
+                    freed += path.stat().st_size
+                    path.unlink()
+        return freed
+
+    @contextlib.contextmanager
+    def pin(self, digests: Collection[str]) -> Iterator[None]:
+        """Keep eviction away from these files for a while."""
+        names = [_hex(digest) for digest in digests]
+        self._pinned.update(names)
+        try:
+            yield
+        finally:
+            self._pinned.subtract(names)
+            self._pinned += Counter()  # drops the zeros
+
+    def usage(self) -> Usage:
+        """Count what is here. Raises StoreUnavailable."""
+        with trouble(f"the store {self.root}"):
+            sizes = [path.stat().st_size for path in self._blobs.iterdir()]
+            parts = sum(path.stat().st_size for path in self._parts.iterdir())
+            return Usage(len(sizes), sum(sizes), parts, self.free())
+
+    def free(self) -> int:
+        """Bytes free on the disk."""
+        disk = os.statvfs(self.root)
+        return disk.f_bavail * disk.f_frsize
+
+    def part(self, digest: str) -> "Part":
+        """Open the download of a file, at the end of what is there. Raises BlockingIOError when it is under way."""
+        return Part(self, digest)
+
+    def _part_path(self, digest: str) -> Path:
+        return self._parts / f"{_hex(digest)}.part"
+
+
+class Part:
+    """A file on its way into the store. One at a time, also between processes; a dead process lets go."""
+
+    def __init__(self, store: Store, digest: str) -> None:
+        """Open or go on. Raises BlockingIOError, DiskFull, StoreUnavailable."""
+        self.digest = digest
+        self._store = store
+        self._path = store._part_path(digest)
+        with trouble(str(self._path)):
+            self._file = self._open()
+        self.offset = 0
+        """Bytes that are there."""
+        self._hash = hashlib.sha256()
+
+    def __enter__(self) -> "Part":
+        """Use as a context: the lock is let go at its end, what came stays."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self._file.close()
+
+    def resume(self) -> int:
+        """Read what is there already, so that the digest goes on; return the offset. Slow for large parts."""
+        with trouble(str(self._path)):
+            self._hash = hashlib.sha256()
+            self._file.seek(0)
+            while chunk := self._file.read(_CHUNK):
+                self._hash.update(chunk)
+            self.offset = self._file.tell()
+        return self.offset
+
+    def restart(self) -> None:
+        """Forget what is there."""
+        with trouble(str(self._path)):
+            self._file.seek(0)
+            self._file.truncate()
+            self._hash, self.offset = hashlib.sha256(), 0
+
+    def room_for(self, size: int) -> None:
+        """Raise DiskFull unless so many more bytes fit and the reserve stays."""
+        with trouble(str(self._path)):
+            free = self._store.free()
+        if free < size + self._store.reserve:
+            raise DiskFull(
+                f"{size} bytes do not fit on the store's disk: {free} are free, {self._store.reserve} of them reserved"
+            )
+
+    def write(self, data: bytes) -> None:
+        """Append. Raises DiskFull, after which the part is gone: a full disk hurts everything on the machine."""
+        try:
+            with trouble(str(self._path)):
+                view = memoryview(data)
+                while view:  # an unbuffered file may take less than it is given
+                    view = view[self._file.write(view) :]
+        except DiskFull:
+            self._path.unlink(missing_ok=True)
+            raise
+        self._hash.update(data)
+        self.offset += len(data)
+
+    def sync(self) -> None:
+        """Put what was written on the disk."""
+        with trouble(str(self._path)):
+            os.fdatasync(self._file.fileno())
+
+    def finish(self) -> None:
+        """Check the digest, sync, and give the file its name. Raises DigestMismatch; the part is gone then."""
+        found = f"sha256:{self._hash.hexdigest()}"
+        if found != self.digest:
+            self._path.unlink(missing_ok=True)
+            raise DigestMismatch(f"asked for {self.digest}, got {self.offset} bytes with {found}")
+        target = self._store.path(self.digest)
+        with trouble(str(target)):
+            os.fchmod(self._file.fileno(), _FILE_MODE)
+            os.fsync(self._file.fileno())
+            self._path.rename(target)
+            _sync_folder(target.parent)
+            _sync_folder(self._path.parent)
+
+    def _open(self) -> IO[bytes]:
+        while True:
+            file = self._path.open("a+b", buffering=0)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # another process may have finished and renamed the file between open and lock
+                if self._path.exists() and os.fstat(file.fileno()).st_ino == self._path.stat().st_ino:
+                    return file
+            except OSError:
+                file.close()
+                raise
+            file.close()
+
+
+def digest_of(data: bytes) -> str:
+    """`sha256:<hex>` of bytes."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+@contextlib.contextmanager
+def trouble(what: str) -> Iterator[None]:
+    """Turn an OSError into DiskFull or StoreUnavailable; a lock held elsewhere stays BlockingIOError."""
+    try:
+        yield
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        kind: type[BundleError] = DiskFull if error.errno in _FULL else StoreUnavailable
+        raise kind(f"{what}: {error.strerror or error}") from error
+
+
+def _hex(digest: str) -> str:
+    match = _DIGEST.match(digest)
+    if match is None:
+        raise ValueError(f"{digest[:100]!r} is no digest of the form sha256:<64 lowercase hex digits>")
+    return match[1]
+
+
+def _locked(path: Path) -> bool:
+    """Whether a download holds this part."""
+    if _HEX.match(path.name):
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

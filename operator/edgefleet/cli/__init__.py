@@ -1,0 +1,1 @@
+"""HUMANS. `edgefleet …`, also `kubectl edgefleet …`."""
