@@ -226,8 +226,10 @@ def strict_json(data: bytes, what: str, cap: int = DOCUMENT_CAP) -> Any:
             parse_constant=_no_constant,
             parse_float=_finite,
         )
-    except (ValueError, RecursionError) as error:
-        raise Malformed(f"{what}: {error or 'nested too deeply'}") from error
+    except RecursionError as error:
+        raise Malformed(f"{what} is nested too deeply") from error
+    except ValueError as error:
+        raise Malformed(f"{what} is not strict JSON: {error}") from error
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

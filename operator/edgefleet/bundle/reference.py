@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from typing_extensions import override
+
 from edgefleet.bundle.errors import InvalidReference
 
 _HOST = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*|\[[0-9a-fA-F:]+\])"
@@ -25,6 +27,7 @@ class Reference:
     digest: str = ""
     tag: str = ""
 
+    @override
     def __str__(self) -> str:
         """Write it the way it was read."""
         end = f"@{self.digest}" if self.digest else f":{self.tag}" if self.tag else ""

@@ -4,9 +4,10 @@
 
 import importlib
 import sys
-from typing import Final, NamedTuple, override
+from typing import Final, NamedTuple
 
 import click
+from typing_extensions import override
 
 import edgefleet
 from edgefleet.bundle.errors import BundleError
