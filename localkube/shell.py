@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _started = time.monotonic()
+# Set by Ctrl-C: clusters start on threads, which get no signal of their own.
+interrupted = threading.Event()
 
 
 def say(text: str) -> None:
@@ -55,6 +57,8 @@ def wait_for(what: str, ready: Callable[[], bool], timeout: float, alive: Callab
     while not ready():
         if alive is not None:
             alive()
+        if interrupted.is_set():
+            raise LocalkubeError(f"{what}: interrupted")
         if time.monotonic() > deadline:
             raise LocalkubeError(f"{what}: not within {timeout:.0f} s; run `up` again to go on, `down` to give up")
         time.sleep(pause)

@@ -1,0 +1,150 @@
+"""The start of a cluster, in steps that each look first: run again, it goes on where it stopped."""
+
+from __future__ import annotations
+
+import fcntl
+import secrets
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from localkube import claims, controlplane, network, node, places, plan, processes
+from localkube.api import Api
+from localkube.places import MARK, Cluster, LocalkubeError
+from localkube.shell import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+API_PORT = 6443
+KINE_PORT = 2379
+DAEMONS_API = ("kine", "kube-apiserver", "kube-controller-manager")
+DAEMONS_FULL = (*DAEMONS_API, "kube-scheduler", "containerd", "kubelet", "kube-proxy", "addons")
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """One command at a time for each cluster."""
+    folder = places.state_dir() / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{name}: another command is busy with it; waiting")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def daemons(cluster: Cluster) -> tuple[str, ...]:
+    """The daemons it has when it runs."""
+    return DAEMONS_FULL if cluster.full else DAEMONS_API
+
+
+def is_running(cluster: Cluster) -> bool:
+    """Whether every daemon lives."""
+    return all(processes.running(cluster.home / "pids" / name) for name in daemons(cluster))
+
+
+def status(cluster: Cluster) -> str:
+    """One word for `list`."""
+    alive = sum(processes.running(cluster.home / "pids" / name) is not None for name in daemons(cluster))
+    if alive == 0:
+        return "stopped"
+    if alive < len(daemons(cluster)):
+        return "broken"
+    if cluster.full and network.is_cut(cluster):
+        return "cut"
+    return "running"
+
+
+def up(name: str, *, full: bool) -> None:
+    """Bring one cluster up, or finish what an earlier command began."""
+    with locked(name):
+        began = time.monotonic()
+        cluster = _planned(name, full=full)
+        if is_running(cluster) and Api(cluster).answers("/readyz"):
+            say(f"{name}: runs already")
+            return
+        controlplane.write_keys(cluster)
+        if full:
+            _start_full(cluster, began)
+        else:
+            _start_api_only(cluster)
+        say(f"{name}: up ({time.monotonic() - began:.1f} s)")
+
+
+def _planned(name: str, *, full: bool) -> Cluster:
+    home = places.state_dir() / name
+    home.mkdir(parents=True, exist_ok=True)
+    (home / MARK).touch()
+    cluster = places.load(name)
+    mode = "full" if full else "api-only"
+    if cluster is not None and cluster.mode != mode:
+        raise LocalkubeError(f"'{name}' is there as {cluster.mode}: run `python3 localkube down {name}` first")
+    if cluster is None:
+        cluster = _new_full(name) if full else _new_api_only(name)
+        cluster.save()
+    elif full:
+        # The claim lives in /run and is gone after a restart of the machine.
+        index = claims.take_index(name, home)
+        if index != cluster.index:
+            raise LocalkubeError(f"another cluster took the address of '{name}': run `python3 localkube down {name}` first")
+    elif processes.running(home / "pids" / "kube-apiserver") is None:
+        processes.end_named(home, DAEMONS_API, patience=1.0)
+        cluster = replace(cluster, api_port=controlplane.free_port(), kine_port=controlplane.free_port())
+        cluster.save()
+    return cluster
+
+
+def _new_full(name: str) -> Cluster:
+    index = claims.take_index(name, places.state_dir() / name)
+    at = plan.addresses(index)
+    inner = plan.ranges(network.own_networks())
+    return Cluster(
+        name=name,
+        mode="full",
+        wan_ip=at.wan_ip,
+        mgmt_ip=at.mgmt_ip,
+        api_port=API_PORT,
+        kine_port=KINE_PORT,
+        pods=inner.pods,
+        services=inner.services,
+        index=index,
+        token=secrets.token_urlsafe(32),
+    )
+
+
+def _new_api_only(name: str) -> Cluster:
+    pods, services = plan.CANDIDATES[0]
+    here = "127.0.0.1"
+    ports = (controlplane.free_port(), controlplane.free_port())
+    return Cluster(name, "api-only", here, here, *ports, pods, services, token=secrets.token_urlsafe(32))
+
+
+def _start_api_only(cluster: Cluster) -> None:
+    controlplane.start_api(cluster)
+    controlplane.wait_for_api(cluster)
+    controlplane.start_controllers(cluster)
+    controlplane.wait_for_controllers(cluster)
+
+
+def _start_full(cluster: Cluster, began: float) -> None:
+    def told(what: str) -> None:
+        say(f"{cluster.name}: {what} ({time.monotonic() - began:.1f} s)")
+
+    network.namespace_up(cluster)
+    controlplane.start_api(cluster)
+    node.start_containerd(cluster)
+    node.wait_for_containerd(cluster)
+    told("containerd answers")
+    controlplane.wait_for_api(cluster)
+    told("API server answers")
+    node.start_kubelet(cluster)
+    controlplane.start_controllers(cluster)
+    node.start_addons(cluster)
+    node.start_proxy(cluster)
+    node.wait_for_node(cluster)
+    told("node Ready")
+    controlplane.wait_for_controllers(cluster)
