@@ -13,7 +13,7 @@ For the agent:
                         choose=lambda info: choose_variant(info, order.variants, cpu_features, memory_bytes),
                         options=options, progress=lambda p: …)
     pulled.variant.file.digest, pulled.info.golden.file.digest      # both in the store, whole and checked
-    info = load(store, order.bundle, trust)                         # later, without a network
+    info = await load(store, order.bundle, trust)                         # later, without a network
     store.evict(keep=pulled.digests | …)
 
 Everything raised on purpose is a BundleError: `.reason` is CamelCase for conditions, `str()` the message, and

@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - the names are what people read as reasons; a suffix says nothing in them
 """Why a bundle could not be used, and whose fault that is.
 
 `reason` is CamelCase and goes into conditions as it is. `environment` tells what to do: True, nothing says

@@ -4,12 +4,13 @@ The order is the point: manifest by the digest asked for, then bundle.json and e
 signature over bundle.json, and only then the first byte of a model. Files in the store are not fetched again.
 """
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Final, Protocol
 
-from edgefleet.bundle.errors import Malformed, NotInStore, SizeMismatch, Unsigned
+from edgefleet.bundle.download import download
+from edgefleet.bundle.errors import DigestMismatch, Malformed, NotInStore, SizeMismatch, Unsigned
 from edgefleet.bundle.format import (
     DOCUMENT_CAP,
     ENVELOPE_CAP,
@@ -26,11 +27,10 @@ from edgefleet.bundle.info import BundleInfo
 from edgefleet.bundle.oci import Registry
 from edgefleet.bundle.options import RegistryOptions
 from edgefleet.bundle.reference import Reference, parse_pinned
-from edgefleet.bundle.store import Part, Store
+from edgefleet.bundle.store import Store
 from edgefleet.bundle.trust import Trust
 
-_BUSY_PAUSE = 0.5
-"""Seconds between looks at a download that somebody else has under way."""
+_TELL_EVERY: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,47 @@ class Source(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """Verified knowledge and the bytes it rests on."""
+
+    info: BundleInfo
+    documents: tuple[bytes, bytes, bytes]
+
+
+async def examine(source: Source, reference: Reference, trust: Trust) -> Examined:
+    """Walk the chain of trust from a digest to what bundle.json says. Raises BundleError."""
+    manifest_bytes = await source.manifest(reference)
+    manifest = parse_manifest(manifest_bytes)
+    envelopes = [item for item in manifest.layers if item.media_type == ENVELOPE_TYPE]
+    if not envelopes:
+        raise Unsigned(f"{reference} carries no signature")
+    if len(envelopes) > 1:
+        raise Malformed(f"the manifest lists {len(envelopes)} signature envelopes; one is allowed")
+    config_bytes = await source.document(reference, manifest.config, DOCUMENT_CAP)
+    envelope = await source.document(reference, envelopes[0], ENVELOPE_CAP)
+    payload, signed_by = trust.verify(envelope)
+    if payload != config_bytes:
+        raise Malformed("what was signed is not, byte for byte, the bundle.json of the manifest")
+    config = parse_bundle(config_bytes)
+    _same_files(config, manifest)
+    documents = (reference.digest, manifest.config.digest, envelopes[0].digest)
+    return Examined(
+        BundleInfo(reference, config, manifest, signed_by, documents),
+        (manifest_bytes, config_bytes, envelope),
+    )
+
+
 async def check(ref: str, trust: Trust, options: RegistryOptions | None = None) -> BundleInfo:
     """Fetch and verify what a bundle says about itself; no model is fetched. Raises BundleError."""
     reference = parse_pinned(ref)
     async with Registry(options or RegistryOptions()) as registry:
-        raise NotImplementedError
+        return (await examine(registry, reference, trust)).info
+
+
+async def load(store: Store, ref: str, trust: Trust) -> BundleInfo:
+    """Verify a bundle from the store's own documents, without a network. Raises BundleError, NotInStore."""
+    return (await examine(StoredDocuments(store), parse_pinned(ref), trust)).info
 
 
 async def pull(
@@ -94,9 +130,91 @@ async def pull(
     start, at most every MiB, and at the end. Nothing is fetched that the store has; a broken download goes on by
     range. Raises BundleError; what was whole in the store stays.
     """
-    raise NotImplementedError
+    reference = parse_pinned(ref)
+    async with Registry(options or RegistryOptions()) as registry:
+        info = await _documents(registry, reference, trust, store)
+        variant = choose(info)
+        files = _distinct(info.files(variant))
+        with store.pin(info.digests(variant)):
+            meter = _Meter(progress, {file.digest: file.size for file in files}, store)
+            for file in files:
+                await download(registry, reference, file, store, partial(meter.at, file.digest))
+                meter.at(file.digest, file.size)
+        return Pulled(info, variant, info.digests(variant), meter.total, meter.saved, registry.received)
 
 
-def load(store: Store, ref: str, trust: Trust) -> BundleInfo:
-    """Verify a bundle from the store's own documents, without a network. Raises BundleError, NotInStore."""
-    raise NotImplementedError
+class StoredDocuments:
+    """The store as a source of documents."""
+
+    def __init__(self, store: Store) -> None:
+        """Read from this store."""
+        self._store = store
+
+    async def manifest(self, reference: Reference) -> bytes:
+        """Return the manifest's bytes. Raises NotInStore, DigestMismatch."""
+        return self._store.read(reference.digest, DOCUMENT_CAP)
+
+    async def document(self, reference: Reference, descriptor: Descriptor, cap: int) -> bytes:
+        """Return a document's bytes. Raises NotInStore, DigestMismatch."""
+        del reference
+        return self._store.read(descriptor.digest, cap)
+
+
+async def _documents(registry: Registry, reference: Reference, trust: Trust, store: Store) -> BundleInfo:
+    try:
+        return (await examine(StoredDocuments(store), reference, trust)).info
+    except (NotInStore, DigestMismatch):
+        pass  # seen for the first time, or damaged on the disk and gone now
+    examined = await examine(registry, reference, trust)
+    for data in examined.documents:
+        store.put_bytes(data)
+    return examined.info
+
+
+class _Meter:
+    """Adds up the files of one pull and tells how far it is."""
+
+    def __init__(self, tell: Callable[[Progress], None], sizes: Mapping[str, int], store: Store) -> None:
+        self._tell = tell
+        self._sizes = sizes
+        self._done = {digest: size if store.has(digest) else 0 for digest, size in sizes.items()}
+        self.total = sum(sizes.values())
+        self.saved = sum(self._done.values())
+        self._told = -1
+        self._say()
+
+    def at(self, digest: str, done: int) -> None:
+        """Note that so much of a file is on the disk."""
+        self._done[digest] = done
+        now = sum(self._done.values())
+        if now < self._told or now - self._told >= _TELL_EVERY or done == self._sizes[digest]:
+            self._say()
+
+    def _say(self) -> None:
+        now = sum(self._done.values())
+        if now != self._told:
+            self._told = now
+            self._tell(Progress(now, self.total, self.saved))
+
+
+def _distinct(files: tuple[File, ...]) -> tuple[File, ...]:
+    return tuple({file.digest: file for file in files}.values())
+
+
+def _same_files(config: BundleConfig, manifest: Manifest) -> None:
+    """Hold bundle.json and manifest against each other: nothing missing, nothing more, equal sizes."""
+    listed = {item.digest: item.size for item in manifest.layers if item.media_type != ENVELOPE_TYPE}
+    signed: dict[str, int] = {}
+    for file in (config.golden.file, *(variant.file for variant in config.variants)):
+        if signed.setdefault(file.digest, file.size) != file.size:
+            raise SizeMismatch(f"bundle.json gives {file.digest} two sizes")
+    for digest, size in signed.items():
+        if digest not in listed:
+            raise Malformed(f"bundle.json lists {digest}, the manifest does not")
+        if listed[digest] != size:
+            raise SizeMismatch(
+                f"{digest} has {size} bytes in bundle.json and {listed[digest]} in the manifest"
+            )
+    extra = sorted(set(listed) - set(signed))
+    if extra:
+        raise Malformed(f"the manifest lists {extra[0]}, which nobody signed")

@@ -78,12 +78,13 @@ class Store:
             raise NotInStore(f"{digest} is not in the store") from error
 
     def read(self, digest: str, cap: int) -> bytes:
-        """Read a small file and check its digest. Raises NotInStore, TooLarge, DigestMismatch."""
+        """Read a small file and check its digest. Raises NotInStore, TooLarge, or DigestMismatch and the file is gone."""
         if self.size(digest) > cap:
             raise TooLarge(f"{digest} has more than the {cap} bytes allowed")
         with trouble(f"the store's file {digest}"):
             data = self.path(digest).read_bytes()
         if digest_of(data) != digest:
+            self.discard(digest)  # so that it is fetched again
             raise DigestMismatch(f"{digest} was damaged in the store")
         return data
 
@@ -191,6 +192,11 @@ class Part:
             self._file.seek(0)
             self._file.truncate()
             self._hash, self.offset = hashlib.sha256(), 0
+
+    def drop(self) -> None:
+        """Remove the part."""
+        with trouble(str(self._path)):
+            self._path.unlink(missing_ok=True)
 
     def room_for(self, size: int) -> None:
         """Raise DiskFull unless so many more bytes fit and the reserve stays."""
