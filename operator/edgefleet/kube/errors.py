@@ -91,7 +91,7 @@ def from_status(what: str, code: int, status: Any, retry_after: str | None = Non
     """Turn an answer of HTTP status `code` with a `Status` object (or anything else) into an error."""
     body: Mapping[str, Any] = status if isinstance(status, Mapping) else {}
     reason = str(body.get("reason") or "")
-    message = f"{what}: {code} {reason}: {body.get('message') or status}"[:2000]
+    message = _shortened(f"{what}: {code} {reason}: {body.get('message') or status}")
     kind = _BY_CODE.get(code) or (ServerError if code >= 500 else Invalid)
     if code == 409 and reason == "AlreadyExists":
         kind = AlreadyExists
@@ -101,6 +101,13 @@ def from_status(what: str, code: int, status: Any, retry_after: str | None = Non
     if kind is TooMany:
         error.retry_after = _seconds(retry_after)
     return error
+
+
+def _shortened(message: str, most: int = 2000) -> str:
+    """Cut the middle out: a refused patch is quoted in full, and only then comes what is wrong with it."""
+    if len(message) <= most:
+        return message
+    return f"{message[: most // 4]} … {message[-(most * 3 // 4) :]}"
 
 
 def _seconds(text: str | None) -> float:
