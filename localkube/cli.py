@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from localkube import checks, cluster, gobuild, network, packages, places, plan, teardown
+from localkube import checks, cluster, gobuild, images, network, packages, places, plan, registry, teardown
 from localkube.places import Cluster, LocalkubeError
 from localkube.shell import interrupted, say
 
@@ -65,7 +65,27 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--rate", required=True, help="512kbit, 2mbit, … or off")
     add("binary", lambda _: print(gobuild.binary()), "build the cluster's programs if needed and print their path")
     add("helm", lambda _: print(gobuild.helm()), "print the path of a helm, built if none is installed")
+    _image_commands(add)
     return top
+
+
+def _image_commands(add: Callable[[str, Callable[[argparse.Namespace], object], str], argparse.ArgumentParser]) -> None:
+    one = add("load-image", load_image, "import an image archive into clusters")
+    one.add_argument("names", nargs="+", metavar="NAME")
+    one.add_argument("--archive", type=Path, required=True, help="a docker-archive or oci-archive")
+    one = add("build-image", build_image, "build a Dockerfile without Docker")
+    one.add_argument("--dockerfile", type=Path, required=True)
+    one.add_argument("--context", type=Path, required=True)
+    one.add_argument("--tag", required=True)
+    one.add_argument("--output", type=Path, required=True)
+    one.add_argument("--builder", choices=("buildah", "docker"), default="buildah")
+    one = add("wheels", wheels, "fill a folder with wheels for an image build")
+    one.add_argument("--requirements", type=Path)
+    one.add_argument("--source", type=Path, action="append", default=[])
+    one.add_argument("--output", type=Path, required=True)
+    one = add("registry", registry_command, "an OCI registry on this machine")
+    one.add_argument("action", choices=("up", "down"))
+    one.add_argument("--listen", default=registry.DEFAULT_LISTEN, metavar="ADDRESS:PORT")
 
 
 def up(options: argparse.Namespace) -> int:
@@ -174,3 +194,28 @@ def shape(options: argparse.Namespace) -> None:
     plan.rate_in_bits(options.rate)
     for name in options.names:
         network.shape(places.known(name), options.rate)
+
+
+def load_image(options: argparse.Namespace) -> int:
+    """Import one archive into several clusters."""
+    return _side_by_side(options.names, lambda name: images.load(places.known(name), options.archive))
+
+
+def build_image(options: argparse.Namespace) -> None:
+    """Build one image."""
+    images.build(options.dockerfile, options.context, options.tag, options.output.resolve(), options.builder)
+
+
+def wheels(options: argparse.Namespace) -> None:
+    """Fetch and build wheels."""
+    if options.requirements is None and not options.source:
+        raise LocalkubeError("nothing to do: give --requirements FILE or --source DIR")
+    images.wheels(options.requirements, options.source, options.output.resolve())
+
+
+def registry_command(options: argparse.Namespace) -> None:
+    """Start or end the registry."""
+    if options.action == "up":
+        registry.up(options.listen)
+    else:
+        registry.down()
