@@ -5,7 +5,7 @@ import platform
 import sys
 
 
-def obstacle(environment):
+def obstacle(environment: "os._Environ[str]") -> str:
     """What to do before the demo can run here, or an empty string."""
     if environment.get("HUB_CONTEXT") or environment.get("CLUSTERS") == "kind":
         return ""
