@@ -218,6 +218,8 @@ class Failure(Status, frozen=True, kw_only=True):
 class RolloutCounts(Status, frozen=True, kw_only=True):
     """Sites of the rollout, all waves together."""
 
+    desired: int = 0
+    """Placed, joined, not cordoned, and able to understand orders."""
     admitted: int = 0
     in_flight: int = 0
     healthy: int = 0
@@ -266,7 +268,7 @@ class ModelStatus(Status, frozen=True, kw_only=True):
     current_revision: str = ""
     """The newest that completed and was not withdrawn."""
     current_bundle: str = ""
-    """Its bundle's digest, `sha256:…`."""
+    """Its bundle, `oci://…@sha256:…`."""
     target_revision: str = ""
     """What the spec asks for."""
     rollout: str = ""
