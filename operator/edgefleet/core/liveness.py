@@ -1,0 +1,64 @@
+"""Whether a site is heard. Only the hub's clock counts: a site's own may say anything."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from edgefleet.core import units
+from edgefleet.core.types import Connectivity, SiteObject, SiteSpec
+
+BEATS_TO_ANSWER: Final = 5
+"""A site that beats but says nothing about its order for so many beats is unresponsive."""
+MAX_SKEW: Final = timedelta(minutes=5)
+_DEFAULT: Final = SiteSpec()
+
+
+@dataclass(frozen=True, slots=True)
+class Liveness:
+    """Whether a site is heard, and in how many seconds its silence alone would change that."""
+
+    connectivity: Connectivity
+    changes_in: float | None
+
+
+def judge(site: SiteObject, operator_started: datetime, now: datetime) -> Liveness:
+    """Tell Online, Away, Offline and Unknown apart by the age of the last beat.
+
+    For one `offlineAfter` after its start the operator moves nobody away from Online: its absence is not theirs.
+    """
+    heard = site.lease.heard if site.lease is not None else None
+    if heard is None:
+        return Liveness(Connectivity.UNKNOWN, None)
+    spec = spec_of(site)
+    offline_after = units.duration(spec.heartbeat.offline_after)
+    age, uptime = (now - heard).total_seconds(), (now - operator_started).total_seconds()
+    if age < offline_after:
+        return Liveness(Connectivity.ONLINE, offline_after - age)
+    if uptime < offline_after:
+        return Liveness(_before(site), offline_after - uptime)
+    autonomy = max(units.duration(spec.autonomy), offline_after)
+    if age < autonomy:
+        return Liveness(Connectivity.AWAY, autonomy - age)
+    return Liveness(Connectivity.OFFLINE, None)
+
+
+def spec_of(site: SiteObject) -> SiteSpec:
+    """A site's spec; the defaults while it cannot be read, so that a typo makes nobody unreachable."""
+    return site.spec if isinstance(site.spec, SiteSpec) else _DEFAULT
+
+
+def answer_within(site: SiteObject) -> timedelta:
+    """How long an Online site may say nothing about an order before it counts as unresponsive."""
+    return timedelta(seconds=BEATS_TO_ANSWER * units.duration(spec_of(site).heartbeat.interval))
+
+
+def skew(site: SiteObject) -> timedelta | None:
+    """The site's clock minus the hub's at its last beat; None: unknown."""
+    if site.lease is None or site.lease.heard is None or site.lease.renewed is None:
+        return None
+    return site.lease.renewed - site.lease.heard
+
+
+def _before(site: SiteObject) -> Connectivity:
+    known = site.status.connectivity
+    return known if known in (Connectivity.AWAY, Connectivity.OFFLINE) else Connectivity.ONLINE
