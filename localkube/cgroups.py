@@ -24,6 +24,12 @@ def hierarchies() -> list[Path]:
     return [Path(fields[1]) for fields in mounts if fields[2] == "cgroup"]
 
 
+def every_root() -> list[Path]:
+    """The same, and the v2 tree that systemd mounts beside a v1 machine's: runc makes groups there too."""
+    mounts = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
+    return [Path(fields[1]) for fields in mounts if fields[2] in ("cgroup", "cgroup2")]
+
+
 def create(name: str) -> None:
     """Make the group in every hierarchy. kubelet wants its root to be there."""
     for root in hierarchies():
@@ -44,7 +50,7 @@ def create(name: str) -> None:
 def members(name: str) -> set[int]:
     """Every process in the group or below it."""
     found: set[int] = set()
-    for root in hierarchies():
+    for root in every_root():
         for folder, _, files in os.walk(root / name):
             if "cgroup.procs" in files:
                 with contextlib.suppress(OSError):
@@ -69,7 +75,7 @@ def kill(name: str, patience: float) -> None:
 
 def remove(name: str) -> None:
     """Remove the group and all below it, deepest first."""
-    for root in hierarchies():
+    for root in every_root():
         for folder, _, _ in os.walk(root / name, topdown=False):
             with contextlib.suppress(OSError):
                 Path(folder).rmdir()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import fcntl
 import json
+import socket
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localkube import network, plan
 from localkube.places import MACHINE, LocalkubeError
+from localkube.shell import succeeds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
 # kubelet sets these for the whole machine; the last cluster puts them back.
 TUNABLES = ("vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops")
 TUNABLES += ("kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes")
-SAVED = MACHINE / "tunables.saved"
+SAVED = MACHINE / "machine.saved"
+NETNS_FOLDER = Path("/run/netns")
+# kubelet has this path built in, whatever its root folder is.
+PLUGIN_SOCKET = Path("/var/lib/kubelet/device-plugins/kubelet.sock")
 
 
 @contextmanager
@@ -81,7 +86,7 @@ def _write(key: str, home: Path, netns: str) -> None:
 def _machine_up() -> None:
     if not SAVED.exists():
         values = {each: (Path("/proc/sys") / each).read_text() for each in TUNABLES if (Path("/proc/sys") / each).exists()}
-        SAVED.write_text(json.dumps(values))
+        SAVED.write_text(json.dumps({"tunables": values, "netns_folder": NETNS_FOLDER.exists()}))
     network.bridges_up()
 
 
@@ -96,14 +101,35 @@ def release(home: Path) -> None:
         if _all():
             return
         network.bridges_down()
-        if SAVED.exists():
-            for each, value in json.loads(SAVED.read_text()).items():
-                with suppress(OSError):
-                    (Path("/proc/sys") / each).write_text(value)
-            SAVED.unlink()
+        _machine_as_before()
         with suppress(OSError):
             MACHINE.rmdir()
     Path(f"{MACHINE}.lock").unlink(missing_ok=True)
+
+
+def _machine_as_before() -> None:
+    if SAVED.exists():
+        saved = json.loads(SAVED.read_text())
+        for each, value in saved["tunables"].items():
+            with suppress(OSError):
+                (Path("/proc/sys") / each).write_text(value)
+        if not saved["netns_folder"] and NETNS_FOLDER.exists() and not any(NETNS_FOLDER.iterdir()):
+            # `ip netns add` mounts this folder on itself the first time.
+            succeeds(["umount", NETNS_FOLDER])
+            with suppress(OSError):
+                NETNS_FOLDER.rmdir()
+        SAVED.unlink()
+    if PLUGIN_SOCKET.is_socket() and not _listening(PLUGIN_SOCKET):
+        PLUGIN_SOCKET.unlink()
+        with suppress(OSError):
+            PLUGIN_SOCKET.parent.rmdir()
+            PLUGIN_SOCKET.parent.parent.rmdir()
+
+
+def _listening(path: Path) -> bool:
+    """Whether a kubelet of somebody else's is behind the socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def held_by(home: Path) -> int | None:

@@ -108,6 +108,8 @@ def down(options: argparse.Namespace) -> int:
         if name not in places.names():
             say(f"{name}: nothing to end")
     failed = _side_by_side([name for name in names if name in places.names()], _down)
+    if not options.names:
+        registry.down()
     if not options.names and not failed:
         state = places.state_dir()
         shutil.rmtree(state / ".locks", ignore_errors=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from localkube.gobuild import one_at_a_time
 from localkube.places import LocalkubeError
-from localkube.shell import run, say
+from localkube.shell import run, say, succeeds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,6 +32,8 @@ FOR_NODES = {
 }
 FOR_IMAGES = {"buildah": "buildah", "mmdebstrap": "mmdebstrap", "runc": "runc"}
 FOR_REGISTRY = {"docker-registry": "docker-registry"}
+# Packages that bring a service of the same name.
+SERVICES = frozenset({"containerd", "docker-registry"})
 CNI_PACKAGE = "containernetworking-plugins"
 CNI_FOLDERS = (Path("/opt/cni/bin"), Path("/usr/lib/cni"), Path("/usr/libexec/cni"))
 CNI_PLUGINS = ("ptp", "host-local", "portmap", "loopback")
@@ -88,6 +90,10 @@ def install(packages: Iterable[str], why: str) -> None:
         apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]
         run([*apt, "update"], timeout=600, check=False)
         run([*apt, "install", "-y", "--no-remove", "--no-install-recommends", *wanted], timeout=1200)
+        for service in SERVICES.intersection(wanted):
+            # Off at the next boot too. Either tool may be missing.
+            succeeds(["systemctl", "disable", service])
+            succeeds(["update-rc.d", service, "disable"])
 
 
 def _finish_what_a_killed_run_left() -> None:

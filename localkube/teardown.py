@@ -25,8 +25,6 @@ SHARED_FOLDERS = (
     CNI_RESULTS,
     CNI_RESULTS.parent,
     LOG_LINKS,
-    Path("/var/lib/kubelet/device-plugins"),
-    Path("/var/lib/kubelet"),
 )
 
 
@@ -44,7 +42,7 @@ def down(name: str) -> None:
         unmount_below(home)
         cgroups.remove(f"ef-{name}")
         _namespace(name, home)
-        _forget_traces(name, home)
+        _forget_traces(home)
     _delete(home)
     claims.release(home)
     say(f"{name}: gone ({time.monotonic() - began:.1f} s)")
@@ -91,11 +89,12 @@ def _forget_sockets(home: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _forget_traces(name: str, home: Path) -> None:
-    ours = re.compile(rf"ef-{re.escape(name)}-[0-9a-f]{{64}}-\w+")
-    for file in CNI_RESULTS.glob("ef-*"):
-        if ours.fullmatch(file.name):
-            file.unlink(missing_ok=True)
+def _forget_traces(home: Path) -> None:
+    for file in (each for pattern in ("ef-*", "cni-loopback-*") for each in CNI_RESULTS.glob(pattern)):
+        # Each names the network namespace it was for, and those lie in the cluster's folder.
+        with suppress(OSError):
+            if f'"{home}/' in file.read_text():
+                file.unlink(missing_ok=True)
     for link in LOG_LINKS.glob("*.log"):
         if link.is_symlink() and str(link.readlink()).startswith(f"{home}/"):
             link.unlink(missing_ok=True)
