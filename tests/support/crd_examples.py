@@ -138,6 +138,7 @@ FULL: Final[dict[Kind, Object]] = {
             "outcome": "Complete",
             "startedAt": NOW,
             "completedAt": NOW,
+            "pausedAt": NOW,
             "waves": [
                 {
                     "name": "lab",

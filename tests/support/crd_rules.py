@@ -49,7 +49,7 @@ OPEN_WAVE: Final = (
 )
 REST: Final = "a wave named rest must have neither siteSelector nor limit: it takes the sites that are left"
 SITES_1: Final = (
-    'must be a number of sites from 1 to 100000 or a percentage from 1% to 100%, such as 2 or "5%"'
+    'must be a number of sites from 1 to 100000 or a percentage above 0% up to 100%, such as 2 or "5%"'
 )
 SITES_0: Final = (
     'must be a number of sites from 0 to 100000 or a percentage from 0% to 100%, such as 2 or "5%"'
@@ -126,7 +126,7 @@ _MODEL: Final[dict[str, Refused]] = {
                 for side in ("requests", "limits")
                 for what in ("cpu", "memory")
             },
-            {"that are words": "much", "of zero": "0", "below zero": "-1"},
+            {"that are words": "much", "of zero": "0", "below zero": "-1", "in exponents": "1e3"},
             QUANTITY,
         )
     ),
@@ -198,6 +198,7 @@ _MODEL: Final[dict[str, Refused]] = {
             {
                 "of no site": 0,
                 "of zero percent": "0%",
+                "of zero in hundredths": "0.00%",
                 "above all": "101%",
                 "as a number in quotes": "5",
                 "too large": 100001,
@@ -208,7 +209,7 @@ _MODEL: Final[dict[str, Refused]] = {
     **dict(
         _each(
             {"failures": f"{_WAVE}.maxFailures"},
-            {"below none": -1, "above all": "101%", "in halves": "0.5%", "too many": 100001},
+            {"below none": -1, "above all": "101%", "in thousandths": "0.001%", "too many": 100001},
             SITES_0,
         )
     ),
@@ -356,6 +357,8 @@ ACCEPTED: Final[dict[Kind, dict[str, Changes]]] = {
         "a limit of all sites": {f"{_WAVE}.limit": "100%"},
         "no failure": {f"{_WAVE}.maxFailures": 0},
         "any failure": {f"{_WAVE}.maxFailures": "100%"},
+        "a limit of one in ten thousand": {f"{_WAVE}.limit": "0.01%"},
+        "failures of a half percent": {f"{_WAVE}.maxFailures": "0.5%"},
         "one success": {f"{_WAVE}.minSuccess": 1},
     },
     kinds.EDGE_SITE: {
