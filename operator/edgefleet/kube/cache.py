@@ -51,6 +51,10 @@ class Cache(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return (entry.record for entry in self._entries.values())
 
+    def keys(self) -> tuple[Key, ...]:
+        """Keys of all records."""
+        return tuple(self._entries)
+
     def get(self, namespace: str, name: str) -> T | None:
         """The record of one object."""
         entry = self._entries.get(Key(namespace, name))

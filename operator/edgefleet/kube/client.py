@@ -78,6 +78,10 @@ class Api:
         """`Date` header of the latest answer, the server's clock (RFC 9110 format); empty before the first."""
         return self._transport.server_date
 
+    async def connection(self) -> credentials.Connection:
+        """Say where and as whom we speak, for kopf, which makes its own connections."""
+        return await self._transport.connection()
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -25,6 +25,33 @@ class Explicit:
     token: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What another library needs to speak to the same server as the same user. Paths are of PEM files."""
+
+    server: str
+    ca_path: str | None
+    certificate_path: str | None
+    private_key_path: str | None
+    token: str
+    """As in the Authorization header, with its scheme."""
+    insecure: bool
+    proxy: str | None
+
+
+def connection(settings: Configuration, authorization: str) -> Connection:
+    """Read the connection out of settings that came from a kubeconfig or from the pod."""
+    return Connection(
+        server=settings.host,
+        ca_path=settings.ssl_ca_cert,
+        certificate_path=settings.cert_file,
+        private_key_path=settings.key_file,
+        token=authorization,
+        insecure=not settings.verify_ssl,
+        proxy=settings.proxy,
+    )
+
+
 async def from_kubeconfig(path: Path | None, context: str | None = None) -> Configuration:
     """Read a kubeconfig (default: `KUBECONFIG` or `~/.kube/config`).
 

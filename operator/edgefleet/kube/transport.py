@@ -43,6 +43,11 @@ class Transport:
         self._keepalive = keepalive
         self._session: aiohttp.ClientSession | None = None
 
+    async def connection(self) -> credentials.Connection:
+        """Say where and as whom we speak, for a library that makes its own connections."""
+        token = await self._settings.get_api_key_with_prefix("BearerToken", alias="authorization")
+        return credentials.connection(self._settings, token or "")
+
     async def close(self) -> None:
         """End all connections; a later request opens new ones."""
         session, self._session = self._session, None

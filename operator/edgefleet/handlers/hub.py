@@ -1,0 +1,231 @@
+"""Puts the hub together: what is watched, who is told, and in which order it starts and stops."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from edgefleet import bundle
+from edgefleet.core.types import AgentObject, LeaseSeen, OrderObject, SiteObject
+from edgefleet.handlers.bundles import Bundles
+from edgefleet.handlers.gather import Changed, Seen, model_of, site_of
+from edgefleet.handlers.joining import Joining
+from edgefleet.handlers.metrics import Metrics
+from edgefleet.handlers.models import Models
+from edgefleet.handlers.settings import Settings
+from edgefleet.handlers.sites import Sites
+from edgefleet.kube import errors, kinds
+from edgefleet.kube.cache import Key
+from edgefleet.kube.client import Api
+from edgefleet.kube.watching import Watcher
+from edgefleet.kube.work import Queue
+
+log = logging.getLogger(__name__)
+
+OURS: Final = (
+    kinds.EDGE_MODEL,
+    kinds.EDGE_SITE,
+    kinds.EDGE_ROLLOUT,
+    kinds.EDGE_AGENT,
+    kinds.EDGE_DEPLOYMENT,
+)
+_MODEL_PACE: Final = 1.0
+_SITE_PACE: Final = 0.2
+_LOOK_FOR_CRDS: Final = 2.0
+
+
+class Hub:
+    """One operator's caches, queues and loops, without kopf."""
+
+    def __init__(self, api: Api, settings: Settings) -> None:
+        self.metrics = Metrics()
+        self.models_queue: Queue[Key] = Queue(
+            "model", self._look_at_model, pace=_MODEL_PACE, meter=self.metrics.passed
+        )
+        self.sites_queue: Queue[str] = Queue(
+            "site", self._look_at_site, workers=8, pace=_SITE_PACE, meter=self.metrics.passed
+        )
+        self.requests_queue: Queue[str] = Queue(
+            "request", self._look_at_request, workers=1, meter=self.metrics.passed
+        )
+        self.seen = Seen(api, Changed(self._site, self._order, self._agent, self._lease, self._place))
+        self._api = api
+        self._settings = settings
+        started = datetime.now(UTC)
+        self._bundles = Bundles(
+            lambda ref: bundle.check(ref, settings.trust, settings.registry), self.models_queue.add
+        )
+        self._models = Models(
+            api,
+            self.seen,
+            self._bundles,
+            self.metrics,
+            pod_image=settings.pod_image,
+            started=started,
+        )
+        self._sites = Sites(api, self.seen, self.metrics, started=started, removed=self.sites_queue.forget)
+        self._joining = Joining(api, self.seen, self._sites, self.metrics)
+        self._watchers: tuple[Watcher, ...] = (
+            *self.seen.watchers,
+            self._joining.watcher(self.requests_queue),
+        )
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._started = False
+        self._gauges()
+
+    # -- life ---------------------------------------------------------------------------------------------
+    async def start(self) -> None:
+        """Wait for the CRDs, fill the caches, begin to work. Returns when ready."""
+        await self._crds_served()
+        for watcher in self._watchers:
+            self._spawn(watcher.run(), "watch")
+        for watcher in self._watchers:
+            await watcher.synced.wait()
+        for queue in (self.models_queue, self.sites_queue, self.requests_queue):
+            self._spawn(queue.run(), queue.name)
+        self._spawn(self._resync(), "resync")
+        self._started = True
+        log.info(
+            "Operator ready",
+            extra={
+                "sites": len(self.seen.sites),
+                "orders": len(self.seen.orders),
+                "server": self._api.server,
+            },
+        )
+
+    async def stop(self) -> None:
+        """Let running passes end, then end everything else."""
+        queues = (self.models_queue, self.sites_queue, self.requests_queue)
+        for queue in queues:
+            queue.stop()
+        running = [t for t in self._tasks if t.get_name() in {queue.name for queue in queues}]
+        if running:
+            await asyncio.wait(running, timeout=15)
+        await self._bundles.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def unhealthy(self) -> str:
+        """What has died that should run; empty: nothing."""
+        return ", ".join(f"{task.get_name()} has ended" for task in self._tasks if task.done())
+
+    def unready(self) -> str:
+        """What is not known yet; empty: all is."""
+        if self._started:
+            return ""
+        waiting = [w.broken or "listing" for w in self._watchers if not w.synced.is_set()]
+        return "; ".join(waiting) or "starting"
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    async def _crds_served(self) -> None:
+        while True:
+            try:
+                for kind in OURS:
+                    await self._api.request("GET", kind.path(), {"limit": "1"})
+            except errors.ApiError as error:
+                hint = "install chart edgefleet-crds" if isinstance(error, errors.NotFound) else ""
+                log.warning("Waiting for the API server", extra={"error": error.message, "hint": hint})
+                await asyncio.sleep(_LOOK_FOR_CRDS)
+            else:
+                return
+
+    async def _resync(self) -> None:
+        """Look at everything at the start and every few minutes: nothing depends on an event alone."""
+        while True:
+            try:
+                async for items, _version in self._api.pages(kinds.EDGE_MODEL):
+                    for item in items:
+                        self._known_model(Key(item["metadata"]["namespace"], item["metadata"]["name"]))
+                for order in self.seen.orders:  # also those whose EdgeModel is gone
+                    self._ask_model(order)
+                for site in self._site_names():
+                    self.sites_queue.add(site)
+            except errors.ApiError as error:
+                log.warning("Resync failed", extra={"error": error.message})
+                await asyncio.sleep(5)
+                continue
+            await asyncio.sleep(self._settings.resync)
+
+    def _site_names(self) -> set[str]:
+        named = {site.meta.name for site in self.seen.sites}
+        return named | {site_of(key.name) for key in self.seen.namespaces.keys()}  # noqa: SIM118  records have keys of their own
+
+    def _known_model(self, key: Key) -> None:
+        self._models.known.add(key)
+        self.models_queue.add(key)
+
+    # -- passes -------------------------------------------------------------------------------------------
+    async def _look_at_model(self, key: Key) -> float | None:
+        return await self._models.look(key)
+
+    async def _look_at_site(self, name: str) -> float | None:
+        return await self._sites.look(name)
+
+    async def _look_at_request(self, name: str) -> float | None:
+        return await self._joining.look(name)
+
+    # -- who is told of what --------------------------------------------------------------------------------
+    def _site(self, key: Key, before: SiteObject | None, after: SiteObject | None) -> None:
+        self.sites_queue.add(key.name)
+        if before is None or after is None or _for_models(before) != _for_models(after):
+            for model in self._models.known:
+                self.models_queue.add(model)
+
+    def _order(self, key: Key, before: OrderObject | None, after: OrderObject | None) -> None:
+        self.sites_queue.add(site_of(key.namespace))
+        self._ask_model(after or before)
+
+    def _ask_model(self, order: OrderObject | None) -> None:
+        model = model_of(order.meta.name) if order else None
+        if model:
+            self.models_queue.add(model)
+
+    def _agent(self, key: Key, before: AgentObject | None, after: AgentObject | None) -> None:
+        self.sites_queue.add(site_of(key.namespace))
+        known = before.status.understands if before else ()
+        if (after.status.understands if after else ()) != known:
+            for model in self._models.known:
+                self.models_queue.add(model)
+
+    def _lease(self, key: Key, _before: LeaseSeen | None, _after: LeaseSeen | None) -> None:
+        self.sites_queue.add(site_of(key.namespace))
+
+    def _place(self, key: Key) -> None:
+        self.sites_queue.add(site_of(key.namespace or key.name))
+
+    # -- figures --------------------------------------------------------------------------------------------
+    def _gauges(self) -> None:
+        queues = (self.models_queue, self.sites_queue, self.requests_queue)
+        gauge = self.metrics.gauge
+        gauge(
+            "edgefleet_queue_depth",
+            "Passes due or running.",
+            "queue",
+            lambda: {q.name: float(len(q)) for q in queues},
+        )
+        gauge(
+            "edgefleet_failing_keys",
+            "Keys whose last pass failed.",
+            "queue",
+            lambda: {q.name: float(len(q.failing())) for q in queues},
+        )
+        gauge("edgefleet_sites", "Sites by connectivity.", "connectivity", self._by_connectivity)
+        gauge("edgefleet_orders", "Orders by stage of their report.", "stage", self._by_stage)
+
+    def _by_connectivity(self) -> dict[str, float]:
+        return {k: float(v) for k, v in Counter(s.status.connectivity.value for s in self.seen.sites).items()}
+
+    def _by_stage(self) -> dict[str, float]:
+        return {k: float(v) for k, v in Counter(o.report.stage for o in self.seen.orders).items()}
+
+
+def _for_models(site: SiteObject) -> object:
+    """What of a site a decision about a model may rest on; not when it was last seen."""
+    status = site.status
+    return (site.meta.labels, site.meta.deleting, site.spec, status.connectivity, status.public_key_sha256)
