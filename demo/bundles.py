@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from demo import models
 from demo.cluster import program, run
 from demo.fleet import STATE
 
@@ -33,6 +32,8 @@ class Bundle:
 def train() -> Path:
     """Train the models unless that was done before; the folder with models, golden set and traffic."""
     if not (FOLDER / "done").exists():
+        from demo import models  # scikit-learn and onnx take seconds to import
+
         models.write(FOLDER)
         (FOLDER / "done").touch()
     return FOLDER

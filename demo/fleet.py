@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from demo.cluster import ROOT, Cluster, CommandError, condition
+from demo.cluster import ROOT, Cluster, CommandError, condition, program, run
 from demo.report import Memory
 
 STATE: Final = ROOT / "build" / "demo"
@@ -121,7 +121,7 @@ class Fleet:
         """A key pair that signs the demo's bundles. Again: the one there is."""
         if not (self.keys / "demo.pub").exists():
             self.keys.mkdir(parents=True, exist_ok=True)
-            self.hub.edgefleet("keys", "create", "demo", "--dir", str(self.keys))
+            run([program("edgefleet"), "keys", "create", "--out", self.keys, "--name", "demo"])
 
     def install_hub(self) -> None:
         """`helm upgrade --install` of the CRDs and the operator. Raises CommandError."""

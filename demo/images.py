@@ -1,17 +1,20 @@
 """Builds both images without Docker, from the same Dockerfiles that `docker build` takes."""
 
 import hashlib
-from collections.abc import Iterable
+import shutil
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from demo.cluster import ROOT
+from demo.cluster import ROOT, CommandError, run
 from demo.fleet import Images
 
 TAG: Final = "0.1.0"
 FOLDER: Final = ROOT / "build" / "images"
 DOCKERFILES: Final = {"edgepod": "inference_pod/Dockerfile", "edgefleet": "operator/Dockerfile"}
+SOURCES: Final = {"edgepod": ("inference_pod",), "edgefleet": ("operator", "inference_pod")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,57 @@ def tag() -> str:
 
 
 def _sources() -> Iterable[Path]:
-    yield ROOT / "requirements" / "dev.txt"
+    yield from (ROOT / "requirements" / f"{name}.txt" for name in DOCKERFILES)
     for folder in (ROOT / "operator", ROOT / "inference_pod"):
         for path in folder.rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc":
                 yield path
+
+
+def build(say: Callable[[str], None]) -> Built:
+    """Build what changed. Raises CommandError."""
+    made = tag()
+    archives = []
+    for name, dockerfile in DOCKERFILES.items():
+        say(f"image {name}:{made}")
+        wheels = FOLDER / name / "wheels"
+        sources = [word for folder in SOURCES[name] for word in ("--source", folder)]
+        _localkube("wheels", "--requirements", f"requirements/{name}.txt", *sources, "--output", str(wheels))
+        archive = FOLDER / f"{name}.tar"
+        _localkube(
+            *("build-image", "--dockerfile", dockerfile, "--context", str(FOLDER / name)),
+            *("--tag", f"{name}:{made}", "--output", str(archive)),
+        )
+        archives.append(archive)
+    prefix = "docker.io/library/"
+    return Built(Images(f"{prefix}edgefleet:{made}", f"{prefix}edgepod:{made}"), tuple(archives))
+
+
+def _localkube(*arguments: str) -> None:
+    run([sys.executable, "localkube", *arguments], timeout=2400)
+
+
+def main(push: str) -> int:
+    """`make images`: build, say where they are, push where that was asked for."""
+    built = build(lambda text: print(text, file=sys.stderr))
+    for archive in built.archives:
+        print(archive.relative_to(ROOT))
+    for name in DOCKERFILES if push else ():
+        _push(FOLDER / f"{name}.tar", f"{push.rstrip('/')}/{name}:{TAG}")
+    return 0
+
+
+def _push(archive: Path, reference: str) -> None:
+    """Copy an image archive to a registry with whatever is there that can."""
+    if shutil.which("skopeo"):
+        run(["skopeo", "copy", f"docker-archive:{archive}", f"docker://{reference}"])
+    elif shutil.which("buildah"):
+        image = run(["buildah", "pull", "--quiet", f"docker-archive:{archive}"]).split()[-1]
+        run(["buildah", "push", image, f"docker://{reference}"])
+    elif shutil.which("docker"):
+        loaded = run(["docker", "load", "--input", archive]).split()[-1]
+        run(["docker", "tag", loaded, reference])
+        run(["docker", "push", reference])
+    else:
+        raise CommandError("pushing needs skopeo, buildah or docker: install one of them")
+    print(f"pushed {reference}")
