@@ -1,0 +1,81 @@
+"""What a site does next about one model: one function, called again after every step and every change.
+
+It reads what is there and picks one step; it keeps no plan. The Service's selector is the commit point and the
+only truth about what serves: before it moves, a crash goes back or goes on; after, it only cleans up.
+Going back and cleaning up come before going forward, and nothing here ever ends what serves without a Remove order.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from edgepod.contract import TrafficLease
+
+from edgefleet.core import local_install, local_keep, local_report, units
+from edgefleet.core.local import LocalDecision, LocalSeen, Progress
+from edgefleet.core.local_view import Outcome, View
+
+_RULES: Final = (
+    local_keep.removal,
+    local_keep.kept,
+    local_keep.service,
+    local_keep.selector,
+    local_keep.serving_deployment,
+    local_keep.relapse,
+    local_keep.strangers,
+    local_keep.restore_scale,
+    local_keep.unreadable,
+    local_keep.refused,
+    local_keep.converged,
+    local_install.rejected,
+    local_install.fetch,
+    local_install.self_test,
+    local_install.start,
+    local_install.ready,
+    local_install.canary_steps,
+    local_install.promote,
+)
+"""The first rule that has something to say decides the pass."""
+
+
+def decide_local(seen: LocalSeen, now_monotonic: float, now_wall: datetime) -> LocalDecision:
+    """Decide one step. `now_monotonic` in seconds of any clock that never jumps; the wall clock only stamps."""
+    view = View(_for_this_order(seen), now_monotonic, units.timestamp(now_wall))
+    outcome = next(found for rule in _RULES if (found := rule(view)) is not None)
+    leases: tuple[tuple[str, TrafficLease], ...] = ()
+    if outcome.lease is not None and (serving := view.deployment(view.active)) is not None:
+        leases = ((serving.name, outcome.lease),)
+    return LocalDecision(
+        action=outcome.action,
+        why=outcome.why or outcome.reason,
+        report=local_report.build(view, outcome),
+        requeue_after=outcome.requeue,
+        progress=_tick(view, outcome),
+        leases=leases,
+    )
+
+
+def _for_this_order(seen: LocalSeen) -> LocalSeen:
+    order, before = seen.order, seen.progress
+    subject = f"{order.revision}/{order.attempt}" if order is not None else ""
+    if before.subject == subject:
+        return seen
+    fresh = Progress(
+        subject=subject,
+        run=before.run,
+        steps_opened=before.steps_opened,
+        unready_since=before.unready_since,
+    )
+    return replace(seen, progress=fresh)
+
+
+def _tick(view: View, outcome: Outcome) -> Progress:
+    """Go on counting the time without progress."""
+    return replace(
+        outcome.progress or view.progress,
+        token=outcome.token,
+        spent=view.spent(outcome.token),
+        at=view.now,
+        counting=outcome.counting,
+        unready_since=view.unready_since,
+    )
