@@ -151,7 +151,11 @@ class Sites:
 
     async def _status(self, site: SiteObject, want: SiteStatus) -> float | None:
         live = {
-            "metadata": {"name": site.meta.name, "uid": site.meta.uid},
+            "metadata": {
+                "name": site.meta.name,
+                "uid": site.meta.uid,
+                "resourceVersion": site.meta.resource_version,
+            },
             "status": to_raw(site.status),
         }
         try:
@@ -169,6 +173,9 @@ class Sites:
 
     async def bind_key(self, site: SiteObject, public_key_sha256: str) -> None:
         """Remember in the EdgeSite's status which key is the site's. Raises ApiError."""
-        change = {"metadata": {"uid": site.meta.uid}, "status": {"publicKeySHA256": public_key_sha256}}
+        change = {
+            "metadata": {"resourceVersion": site.meta.resource_version},
+            "status": {"publicKeySHA256": public_key_sha256},
+        }
         written = await self._api.merge_patch(kinds.EDGE_SITE, None, site.meta.name, change, status=True)
         self._seen.sites.put(written)

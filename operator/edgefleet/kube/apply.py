@@ -48,13 +48,14 @@ def _whole(value: Any) -> Any:
 async def patch_status(api: Api, kind: Kind, live: Object, want: Mapping[str, Any]) -> Object | None:
     """Write an object's status where it differs from `live`; returns the answer, or None without a write.
 
-    Raises Conflict when the object has been deleted and made anew since it was seen, NotFound when it is gone.
+    Raises Conflict when the object has changed since it was seen, so that a status never speaks of a spec that
+    was not read (a uid alone does not help: the status subresource ignores it), NotFound when it is gone.
     """
     patch = difference(live.get("status") or {}, want, prune=True)
     if not patch:
         return None
     meta = live["metadata"]
-    body = {"metadata": {"uid": meta["uid"]}, "status": patch}
+    body = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": patch}
     return await api.merge_patch(kind, meta.get("namespace"), meta["name"], body, status=True)
 
 

@@ -95,6 +95,8 @@ def from_status(what: str, code: int, status: Any, retry_after: str | None = Non
     kind = _BY_CODE.get(code) or (ServerError if code >= 500 else Invalid)
     if code == 409 and reason == "AlreadyExists":
         kind = AlreadyExists
+    if code == 422 and _fields(body) == {"metadata.uid"}:  # a patch that names another uid
+        kind = Conflict
     if code == 503 and retry_after:
         kind = TooMany
     error = kind(message, code=code, reason=reason, details=body.get("details"))
@@ -108,6 +110,11 @@ def _shortened(message: str, most: int = 2000) -> str:
     if len(message) <= most:
         return message
     return f"{message[: most // 4]} … {message[-(most * 3 // 4) :]}"
+
+
+def _fields(status: Mapping[str, Any]) -> set[str]:
+    causes = (status.get("details") or {}).get("causes") or ()
+    return {str(cause.get("field") or "") for cause in causes}
 
 
 def _seconds(text: str | None) -> float:
