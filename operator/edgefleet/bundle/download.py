@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from edgefleet.bundle.errors import (
     DigestMismatch,
@@ -16,6 +16,8 @@ from edgefleet.bundle.format import File
 from edgefleet.bundle.oci import Blob, Registry
 from edgefleet.bundle.reference import Reference
 from edgefleet.bundle.store import Part, Store
+
+_T = TypeVar("_T")
 
 _SYNC_EVERY: Final = 8 << 20
 _BUSY_PAUSE: Final = 0.5
@@ -31,13 +33,13 @@ async def download(
     async with _open(store, file) as part:
         if part is None:
             return
-        resumed = await asyncio.to_thread(part.resume)
+        resumed = await _in_thread(part.resume)
         if resumed > file.size:
             part.restart()
         progress(part.offset)
         await _fill(registry, reference, file, part, progress)
         try:
-            await asyncio.to_thread(part.finish)
+            await _in_thread(part.finish)
         except DigestMismatch:
             if not resumed:
                 raise
@@ -100,7 +102,7 @@ async def _stream(
             part.write(chunk)
             unsynced += len(chunk)
             if unsynced >= _SYNC_EVERY:
-                await asyncio.to_thread(part.sync)
+                await _in_thread(part.sync)
                 unsynced = 0
             progress(part.offset)
     if part.offset < file.size:
@@ -116,3 +118,13 @@ def _announced(blob: Blob, file: File, offset: int) -> None:
         raise SizeMismatch(
             f"{blob.host} announces {offset + length} bytes for {file.digest}, the bundle says {file.size}"
         )
+
+
+async def _in_thread(call: Callable[[], _T]) -> _T:
+    """Run off the loop; when cancelled, wait until it is over, because the part's file is closed next."""
+    task = asyncio.ensure_future(asyncio.to_thread(call))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
