@@ -56,8 +56,13 @@ def build(say: Callable[[str], None]) -> Built:
             *("--tag", f"{name}:{made}", "--output", str(archive)),
         )
         archives.append(archive)
-    prefix = "docker.io/library/"
-    return Built(Images(f"{prefix}edgefleet:{made}", f"{prefix}edgepod:{made}"), tuple(archives))
+    return Built(names(), tuple(archives))
+
+
+def names() -> Images:
+    """The images of the sources as they are, as kubelets know them."""
+    made = tag()
+    return Images(f"docker.io/library/edgefleet:{made}", f"docker.io/library/edgepod:{made}")
 
 
 def _localkube(*arguments: str) -> None:

@@ -57,13 +57,18 @@ def up(
     made = images.build(say)
     for archive in made.archives:
         localkube("load-image", *names, "--archive", str(archive), show=True)
-    clusters = {name: cluster(name) for name in names}
+    return attach(hub=hub, sites=sites, registry=registry)
+
+
+def attach(*, hub: str = HUB, sites: Sequence[str] = SITES, registry: str = REGISTRY) -> Fleet:
+    """The fleet as it is, without starting or loading anything. Raises CommandError."""
+    clusters = {name: cluster(name) for name in dict.fromkeys((hub, *sites))}
     return Fleet(
         hub=clusters[hub],
         sites={name: clusters[name] for name in sites},
         hub_server=json.loads(localkube("info", hub))["api_server_wan"],
         registry=registry,
-        images=made.images,
+        images=images.names(),
         link=LocalLink(),
     )
 

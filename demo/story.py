@@ -71,8 +71,8 @@ def edge_model(bundle: Bundle) -> dict[str, Any]:
 
 
 @dataclass
-class _Running:
-    """A step that has begun."""
+class Running:
+    """A release that has begun."""
 
     name: str
     began: float
@@ -84,7 +84,7 @@ class Story:
     """Tells the story on a fleet. Each step can be told on its own once those before it were."""
 
     def __init__(
-        self, fleet: Fleet, traffic: Traffic, bundles: Mapping[str, Bundle], narrator: Narrator
+        self, fleet: Fleet, traffic: Traffic, bundles: dict[str, Bundle], narrator: Narrator
     ) -> None:
         self.fleet = fleet
         self.watcher = Watcher(fleet, traffic, NAMESPACE, MODEL)
@@ -98,7 +98,7 @@ class Story:
         self.fleet.hub.kubectl(
             "delete", "edgemodel", MODEL, "-n", NAMESPACE, "--ignore-not-found", timeout=120
         )
-        self._until(
+        self.until(
             "nothing of an earlier story is left",
             lambda now: not any(site.order for site in now.sites.values()),
         )
@@ -110,10 +110,10 @@ class Story:
         """v1 serves at both sites."""
         self._narrator.say("v1: a digit locator in eight bits goes to the canary site, then to the rest")
         self.fleet.hub.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-        running = self._apply("v1")
-        self._until("v1 serves at both sites", lambda now: self._promoted(now, "v1"))
-        self._until("callers get answers", lambda now: all(site.totals.sent for site in now.sites.values()))
-        return self._done(running, "Promoted")
+        running = self.release("v1")
+        self.until("v1 serves at both sites", lambda now: self.promoted(now, "v1"))
+        self.until("callers get answers", lambda now: all(site.totals.sent for site in now.sites.values()))
+        return self.done(running, "Promoted")
 
     def better_model(self) -> Step:
         """v2 is canaried while the last site is cut off, which catches up by itself."""
@@ -121,34 +121,34 @@ class Story:
         first = next(iter(self.fleet.sites))
         self._narrator.say(f"v2: a better model. The link of {last} is cut while {first} canaries it")
         self._cut(last)
-        running = self._apply("v2")
+        running = self.release("v2")
         try:
             digest = self.bundles["v2"].digest
-            self._until(f"{first} serves v2", lambda now: now.sites[first].serving_bundle == digest)
+            self.until(f"{first} serves v2", lambda now: now.sites[first].serving_bundle == digest)
             if self.fleet.can_cut:
-                self._until(
+                self.until(
                     f"the hub sees that {last} is away", lambda now: now.sites[last].connectivity == "Away"
                 )
         finally:
             self._heal(last)
-        self._until("v2 serves at both sites", lambda now: self._promoted(now, "v2"))
-        return self._done(running, "Promoted")
+        self.until("v2 serves at both sites", lambda now: self.promoted(now, "v2"))
+        return self.done(running, "Promoted")
 
     def broken_by_quantization(self) -> Step:
         """v3 does not survive eight bits: the golden set finds out on the canary site's own hardware."""
         self._narrator.say(
             "v3: signed after a build with --max-drop 100%. The golden self-test should stop it"
         )
-        running = self._apply("v3")
-        self._until("v3 is banned", lambda now: self._rolled_back(now, "v3", "v2"))
-        return self._done(running, "RolledBack")
+        running = self.release("v3")
+        self.until("v3 is banned", lambda now: self.rolled_back(now, "v3", "v2"))
+        return self.done(running, "RolledBack")
 
     def broken_under_traffic(self) -> Step:
         """v4 passes its self-test and fails on canvases taken at night."""
         self._narrator.say("v4: passes its self-test, but real canvases differ from the golden ones")
-        running = self._apply("v4")
-        self._until("v4 is rolled back", lambda now: self._rolled_back(now, "v4", "v2"))
-        return self._done(running, "RolledBack")
+        running = self.release("v4")
+        self.until("v4 is rolled back", lambda now: self.rolled_back(now, "v4", "v2"))
+        return self.done(running, "RolledBack")
 
     def tell(self, path: Path) -> Report:
         """All steps, in order; the report is written after each. Raises StoryError, CommandError."""
@@ -166,13 +166,15 @@ class Story:
 
     # -- what steps are made of -----------------------------------------------------------------------
 
-    def _apply(self, name: str) -> _Running:
+    def release(self, name: str) -> Running:
+        """`kubectl apply` the EdgeModel with another bundle. Raises CommandError."""
         picture = self.watcher.look()
-        running = _Running(name, time.monotonic(), picture.totals(), self.watcher.pulled_total())
+        running = Running(name, time.monotonic(), picture.totals(), self.watcher.pulled_total())
         self.fleet.hub.apply(edge_model(self.bundles[name]))
         return running
 
-    def _done(self, running: _Running, outcome: str) -> Step:
+    def done(self, running: Running, outcome: str) -> Step:
+        """Put a step into the report."""
         seconds = time.monotonic() - running.began
         time.sleep(1)  # callers report twice a second
         picture = self.watcher.look()
@@ -191,11 +193,13 @@ class Story:
         self._narrator.say(f"{step.name}: {outcome} after {step.seconds} s. {step.reason}")
         return step
 
-    def _promoted(self, now: Picture, name: str) -> bool:
+    def promoted(self, now: Picture, name: str) -> bool:
+        """Whether every site serves the bundle and the hub says Ready."""
         digest = self.bundles[name].digest
         return now.settled() and now.condition("Ready").get("status") == "True" and now.all_serve(digest)
 
-    def _rolled_back(self, now: Picture, bad: str, good: str) -> bool:
+    def rolled_back(self, now: Picture, bad: str, good: str) -> bool:
+        """Whether the hub says that one bundle is banned and every site serves the other, by its order."""
         stalled = now.condition("Stalled")
         named = self.bundles[bad].digest in stalled.get("message", "")
         back = now.all_serve(self.bundles[good].digest) and all(
@@ -214,7 +218,8 @@ class Story:
             self._narrator.say(f"the link of {site} is back; nobody tells it what it missed")
             self.fleet.heal(site)
 
-    def _until(self, what: str, come_about: Callable[[Picture], bool]) -> Picture:
+    def until(self, what: str, come_about: Callable[[Picture], bool]) -> Picture:
+        """Look until it has come about; show every look. Raises StoryError with what was seen last."""
         deadline = time.monotonic() + PATIENCE
         while True:
             picture = self.watcher.look()

@@ -1,0 +1,106 @@
+"""What a user gets to read when a bundle or an object is not what it should be, and that nothing else suffers."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import tampering
+from support.clusters import Told, scratch
+
+from demo import bundles
+from demo.bundles import Bundle
+from demo.cluster import ROOT, CommandError, condition, program, run
+from demo.fleet import wait
+from demo.story import MODEL, NAMESPACE, edge_model
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+NAME = "bad"
+
+
+@pytest.fixture(autouse=True)
+def _cleaned(told: Told) -> Iterator[None]:
+    yield
+    told.fleet.hub.kubectl("delete", "edgemodel", NAME, "-n", NAMESPACE, "--ignore-not-found", "--wait=true")
+
+
+def _apply(told: Told, reference: str, **spec: Any) -> None:
+    model = edge_model(Bundle(reference))
+    model["metadata"]["name"] = NAME
+    model["spec"].update(spec)
+    told.fleet.hub.apply(model)
+
+
+def _model(told: Told) -> dict[str, Any]:
+    return told.fleet.hub.get(f"/apis/edgefleet.dev/v1alpha1/namespaces/{NAMESPACE}/edgemodels/{NAME}")
+
+
+def _refused(told: Told, kind: str, reason: str) -> str:
+    """Wait until a condition has the reason; its message."""
+    wait(f"{kind} says {reason}", 60, lambda: condition(_model(told), kind).get("reason") == reason)
+    return str(condition(_model(told), kind)["message"])
+
+
+def test_a_bundle_without_signature_is_not_accepted(told: Told) -> None:
+    reference = told.story.bundles[told.new_bundle()].reference
+    _apply(told, tampering.without_signature(reference))
+    assert "sign" in _refused(told, "Accepted", "Unsigned").lower()
+
+
+def test_a_bundle_signed_by_a_stranger_is_not_accepted(told: Told) -> None:
+    folder = scratch("stranger")
+    if not (folder / "stranger.key").exists():
+        run([program("edgefleet"), "keys", "create", "--out", folder, "--name", "stranger"])
+    name = told.new_bundle(key=folder / "stranger.key")
+    _apply(told, told.story.bundles[name].reference)
+    assert "key" in _refused(told, "Accepted", "UntrustedKey")
+
+
+def test_an_unknown_registry_is_named(told: Told) -> None:
+    reference = told.story.bundles[told.new_bundle()].reference
+    _apply(told, reference.replace(":5000/", ":5999/"))
+    assert ":5999" in _refused(told, "Accepted", "RegistryUnreachable")
+
+
+def test_a_bundle_that_is_not_there_is_named(told: Told) -> None:
+    _apply(told, f"oci://{told.fleet.registry}/demo/{bundles.NAME}@sha256:{'0' * 64}")
+    assert "0000" in _refused(told, "Accepted", "NotFound")
+
+
+@pytest.mark.skipif(bool(os.environ.get("HUB_CONTEXT")), reason="changes a file of localkube's registry")
+def test_a_flipped_byte_in_the_model_never_serves(told: Told) -> None:
+    bundle = told.story.bundles[told.new_bundle("v1")]
+    state = Path(os.environ.get("LOCALKUBE_STATE", ROOT / "build" / "localkube"))
+    tampering.flip_byte_of_model(bundle.reference, state / "registry" / "data")
+    _apply(told, bundle.reference, variants=["int8"])
+    orders = lambda: told.fleet.hub.items("edgedeployments", "site-shop-paris")  # noqa: E731
+    mine = lambda: next((each for each in orders() if each["metadata"]["name"] == f"{NAMESPACE}.{NAME}"), {})  # noqa: E731
+    wait("the site names the digest", 60, lambda: mine().get("status", {}).get("reason") == "DigestMismatch")
+    assert not mine()["status"].get("activeRevision")
+
+
+def test_a_reference_without_digest_is_refused_by_the_api_server(told: Told) -> None:
+    with pytest.raises(CommandError, match="sha256"):
+        _apply(told, f"oci://{told.fleet.registry}/demo/{bundles.NAME}:1")
+
+
+def test_a_selector_that_matches_no_site_says_so(told: Told) -> None:
+    reference = told.story.bundles[told.new_bundle()].reference
+    _apply(told, reference, placement={"siteSelector": {"matchLabels": {"role": "nobody"}}})
+    assert _refused(told, "Stalled", "NoSitesMatch")
+
+
+def test_what_is_not_onnx_is_not_built(told: Told) -> None:
+    text = scratch("not-onnx") / "model.onnx"
+    text.write_text("this is not a model\n")
+    with pytest.raises(CommandError, match=r"(?i)onnx"):
+        bundles.build("v1", 1, told.fleet.keys / "demo.key", told.fleet.registry, model=text)
+
+
+def test_none_of_it_touched_the_good_model(told: Told) -> None:
+    now = told.story.watcher.look()
+    assert len({site.serving_bundle for site in now.sites.values()}) == 1
+    assert now.totals().failed == 0
+    assert now.model["metadata"]["name"] == MODEL

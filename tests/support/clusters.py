@@ -1,0 +1,79 @@
+"""Full clusters with edgefleet on them: those that `make demo` leaves, told once a test session."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from demo import bundles, local, places
+from demo.__main__ import REPORT, callers
+from demo.cluster import ROOT
+from demo.fleet import Fleet
+from demo.story import Story
+from demo.view import PlainView
+
+LOG: Final = ROOT / "build" / "e2e-demo.log"
+GOOD: Final = "v2"
+"""The model of the story that later tests release again and again, each time as a new version."""
+
+
+@dataclass
+class Told:
+    """The demo after its end: what it printed, its report, and its clusters, which are still up."""
+
+    output: str
+    report: dict[str, Any]
+    fleet: Fleet
+    story: Story
+
+    def step(self, name: str) -> dict[str, Any]:
+        """A step of the report."""
+        found: dict[str, Any] = next(step for step in self.report["steps"] if step["name"] == name)
+        return found
+
+    def new_bundle(self, model: str = GOOD, **options: Any) -> str:
+        """Build and push a model of the story with the next version; its name in `story.bundles`."""
+        version = bundles.next_version()
+        name = f"{model}-{version}"
+        key = options.pop("key", self.fleet.keys / "demo.key")
+        self.story.bundles[name] = bundles.build(model, version, key, self.fleet.registry, **options)
+        return name
+
+    def release(self, name: str) -> None:
+        """Release a bundle and wait until both sites serve it. Raises StoryError."""
+        self.story.release(name)
+        self.story.until(f"{name} serves at both sites", lambda now: self.story.promoted(now, name))
+
+
+def need_full_clusters() -> None:
+    """Skip where full clusters cannot run."""
+    if os.geteuid() != 0 and not os.environ.get("HUB_CONTEXT"):
+        pytest.skip("full clusters need root (or HUB_CONTEXT and friends, see docs/develop.md)")
+
+
+def tell() -> Iterator[Told]:
+    """Run `make demo` to its end, as the README says; `make demo-down` afterwards unless KEEP=1."""
+    need_full_clusters()
+    LOG.parent.mkdir(exist_ok=True)
+    with LOG.open("w") as log:
+        done = subprocess.run(["make", "demo"], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False)
+    output = LOG.read_text()
+    if done.returncode:
+        pytest.fail(f"make demo ended with {done.returncode}:\n{output[-6000:]}", pytrace=False)
+    fleet = local.attach() if not os.environ.get("HUB_CONTEXT") else places.find(os.environ, print)
+    story = Story(fleet, callers(fleet), {}, PlainView())
+    yield Told(output, json.loads(REPORT.read_text()), fleet, story)
+    if not os.environ.get("KEEP"):
+        subprocess.run(["make", "demo-down"], cwd=ROOT, check=True)
+
+
+def scratch(name: str) -> Path:
+    """A folder for one test's files under build/."""
+    folder = ROOT / "build" / "e2e" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
