@@ -41,7 +41,9 @@ def before_up(new: Sequence[str], *, full: bool) -> None:
     """Raise with everything that stands in the way at once, or say what comes."""
     problems = list(_problems(len(new), full=full))
     if problems:
-        raise LocalkubeError("this machine cannot do it yet:\n" + "\n".join(f"  - {each}" for each in problems))
+        raise LocalkubeError(
+            "this machine cannot do it yet:\n" + "\n".join(f"  - {each}" for each in problems)
+        )
     if full and (wanted := packages.missing(packages.FOR_NODES, cni=True)):
         say(f"will install with apt-get: {' '.join(wanted)}")
     if not gobuild.binary_path().exists():
@@ -58,12 +60,18 @@ def _problems(count: int, *, full: bool) -> list[str]:
     building = not gobuild.binary_path().exists()
     memory = max(count * (MEMORY_FULL if full else MEMORY_API), MEMORY_TO_BUILD if building else 0)
     if (have := memory_mb()) < memory:
-        found.append(f"{memory} MB of memory are needed, {have} are free: end something, or start fewer clusters")
+        found.append(
+            f"{memory} MB of memory are needed, {have} are free: end something, or start fewer clusters"
+        )
     disk = count * (DISK_FULL if full else DISK_API)
     if (have := disk_mb(places.state_dir())) < disk:
-        found.append(f"{disk} MB of disk are needed under {places.state_dir()}, {have} are free: LOCALKUBE_STATE can name another place")
+        found.append(
+            f"{disk} MB of disk are needed under {places.state_dir()}, {have} are free: LOCALKUBE_STATE can name another place"
+        )
     if building and (have := disk_mb(places.cache_dir())) < gobuild.DISK_TO_BUILD // 10**6:
-        found.append(f"{gobuild.DISK_TO_BUILD // 10**6} MB of disk are needed once under {places.cache_dir()}, {have} are free: EDGEFLEET_CACHE can name another place")
+        found.append(
+            f"{gobuild.DISK_TO_BUILD // 10**6} MB of disk are needed once under {places.cache_dir()}, {have} are free: EDGEFLEET_CACHE can name another place"
+        )
     return found
 
 
@@ -74,7 +82,11 @@ def _problems_of_full() -> list[str]:
         return found
     longest = len(os.fsencode(str(places.state_dir()))) + 31 + len(places.LONGEST_SOCKET)
     if longest > 107:
-        found.append(f"{places.state_dir()} is too long a path for sockets: set LOCALKUBE_STATE to a shorter one")
+        found.append(
+            f"{places.state_dir()} is too long a path for sockets: set LOCALKUBE_STATE to a shorter one"
+        )
     if shutil.which("ip") and (clash := plan.clash_with_legs(network.own_networks())):
-        found.append(f"this machine's network {clash} overlaps {plan.WAN} or {plan.MGMT}: take that network down first")
+        found.append(
+            f"this machine's network {clash} overlaps {plan.WAN} or {plan.MGMT}: take that network down first"
+        )
     return found

@@ -21,8 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # kubelet sets these for the whole machine; the last cluster puts them back.
-TUNABLES = ("vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops")
-TUNABLES += ("kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes")
+TUNABLES = (
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "kernel/keys/root_maxkeys",
+    "kernel/keys/root_maxbytes",
+)
 SAVED = MACHINE / "machine.saved"
 NETNS_FOLDER = Path("/run/netns")
 # kubelet has this path built in, whatever its root folder is.
@@ -85,7 +91,11 @@ def _write(key: str, home: Path, netns: str) -> None:
 
 def _machine_up() -> None:
     if not SAVED.exists():
-        values = {each: (Path("/proc/sys") / each).read_text() for each in TUNABLES if (Path("/proc/sys") / each).exists()}
+        values = {
+            each: (Path("/proc/sys") / each).read_text()
+            for each in TUNABLES
+            if (Path("/proc/sys") / each).exists()
+        }
         SAVED.write_text(json.dumps({"tunables": values, "netns_folder": NETNS_FOLDER.exists()}))
     network.bridges_up()
 

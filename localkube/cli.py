@@ -34,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    top = argparse.ArgumentParser(prog="localkube", description="Real Kubernetes clusters on this machine, without Docker.")
+    top = argparse.ArgumentParser(
+        prog="localkube", description="Real Kubernetes clusters on this machine, without Docker."
+    )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: Callable[[argparse.Namespace], object], text: str) -> argparse.ArgumentParser:
@@ -44,14 +46,18 @@ def parser() -> argparse.ArgumentParser:
 
     one = add("up", up, "start clusters, or finish starting them")
     one.add_argument("names", nargs="+", metavar="NAME")
-    one.add_argument("--api-only", action="store_true", help="API server and controllers alone: no root, no pods")
+    one.add_argument(
+        "--api-only", action="store_true", help="API server and controllers alone: no root, no pods"
+    )
     one = add("down", down, "end clusters (all, when none is named) and leave nothing behind")
     one.add_argument("names", nargs="*", metavar="NAME")
     one = add("list", listing, "the clusters of this checkout")
     one.add_argument("--json", action="store_true")
     one = add("kubeconfig", kubeconfig, "print the path of an administrator's kubeconfig")
     one.add_argument("name", metavar="NAME")
-    one.add_argument("--leg", choices=("mgmt", "wan"), default="mgmt", help="which address the kubeconfig names")
+    one.add_argument(
+        "--leg", choices=("mgmt", "wan"), default="mgmt", help="which address the kubeconfig names"
+    )
     one = add("info", info, "print addresses and paths of a cluster as JSON")
     one.add_argument("name", metavar="NAME")
     for name, run, text in (
@@ -63,13 +69,19 @@ def parser() -> argparse.ArgumentParser:
     one = add("shape", shape, "limit the wan leg of a cluster, both ways")
     one.add_argument("names", nargs="+", metavar="NAME")
     one.add_argument("--rate", required=True, help="512kbit, 2mbit, … or off")
-    add("binary", lambda _: print(gobuild.binary()), "build the cluster's programs if needed and print their path")
+    add(
+        "binary",
+        lambda _: print(gobuild.binary()),
+        "build the cluster's programs if needed and print their path",
+    )
     add("helm", lambda _: print(gobuild.helm()), "print the path of a helm, built if none is installed")
     _image_commands(add)
     return top
 
 
-def _image_commands(add: Callable[[str, Callable[[argparse.Namespace], object], str], argparse.ArgumentParser]) -> None:
+def _image_commands(
+    add: Callable[[str, Callable[[argparse.Namespace], object], str], argparse.ArgumentParser],
+) -> None:
     one = add("load-image", load_image, "import an image archive into clusters")
     one.add_argument("names", nargs="+", metavar="NAME")
     one.add_argument("--archive", type=Path, required=True, help="a docker-archive or oci-archive")
@@ -97,6 +109,8 @@ def up(options: argparse.Namespace) -> int:
     if full:
         packages.install(packages.missing(packages.FOR_NODES, cni=True), "full clusters")
     gobuild.binary()
+    for name in names:
+        cluster.prepare(name, full=full)
     return _side_by_side(names, lambda name: cluster.up(name, full=full))
 
 
@@ -142,7 +156,9 @@ def _side_by_side(names: Sequence[str], work: Callable[[str], None]) -> int:
 
 def listing(options: argparse.Namespace) -> None:
     """The clusters of this state folder."""
-    rows = [(found, cluster.status(found)) for name in places.names() if (found := places.load(name)) is not None]
+    rows = [
+        (found, cluster.status(found)) for name in places.names() if (found := places.load(name)) is not None
+    ]
     if options.json:
         print(json.dumps([{**facts(found), "status": status} for found, status in rows], indent=1))
         return
@@ -150,7 +166,9 @@ def listing(options: argparse.Namespace) -> None:
         print("no clusters; start some with `python3 localkube up NAME…`")
         return
     for found, status in rows:
-        print(f"{found.name:<20} {found.mode:<9} {status:<8} mgmt {found.server()}  wan {found.server('wan')}")
+        print(
+            f"{found.name:<20} {found.mode:<9} {status:<8} mgmt {found.server()}  wan {found.server('wan')}"
+        )
 
 
 def facts(found: Cluster) -> dict[str, str | None]:

@@ -59,6 +59,12 @@ def status(cluster: Cluster) -> str:
     return "running"
 
 
+def prepare(name: str, *, full: bool) -> None:
+    """Give a cluster its address. One after the other, so that the first named gets the first."""
+    with locked(name):
+        _planned(name, full=full)
+
+
 def up(name: str, *, full: bool) -> None:
     """Bring one cluster up, or finish what an earlier command began."""
     with locked(name):
@@ -82,7 +88,9 @@ def _planned(name: str, *, full: bool) -> Cluster:
     cluster = places.load(name)
     mode = "full" if full else "api-only"
     if cluster is not None and cluster.mode != mode:
-        raise LocalkubeError(f"'{name}' is there as {cluster.mode}: run `python3 localkube down {name}` first")
+        raise LocalkubeError(
+            f"'{name}' is there as {cluster.mode}: run `python3 localkube down {name}` first"
+        )
     if cluster is None:
         cluster = _new_full(name) if full else _new_api_only(name)
         cluster.save()
@@ -90,7 +98,9 @@ def _planned(name: str, *, full: bool) -> Cluster:
         # The claim lives in /run and is gone after a restart of the machine.
         index = claims.take_index(name, home)
         if index != cluster.index:
-            raise LocalkubeError(f"another cluster took the address of '{name}': run `python3 localkube down {name}` first")
+            raise LocalkubeError(
+                f"another cluster took the address of '{name}': run `python3 localkube down {name}` first"
+            )
     elif processes.running(home / "pids" / "kube-apiserver") is None:
         processes.end_named(home, DAEMONS_API, patience=1.0)
         cluster = replace(cluster, api_port=controlplane.free_port(), kine_port=controlplane.free_port())

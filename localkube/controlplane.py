@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 from localkube import gobuild, processes
@@ -13,6 +14,8 @@ from localkube.plan import Ranges
 from localkube.shell import run, wait_for
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from localkube.places import Cluster
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
@@ -22,7 +25,15 @@ KINE_OPTIONS = "_journal=WAL&cache=shared&_busy_timeout=30000&_txlock=immediate"
 def write_keys(cluster: Cluster) -> None:
     """Certificates, the administrator's token, kubeconfigs."""
     api_ip = Ranges(cluster.pods, cluster.services).api_ip
-    hosts = [cluster.wan_ip, cluster.mgmt_ip, "127.0.0.1", api_ip, "localhost", "kubernetes", "kubernetes.default"]
+    hosts = [
+        cluster.wan_ip,
+        cluster.mgmt_ip,
+        "127.0.0.1",
+        api_ip,
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+    ]
     hosts += ["kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
     binary = gobuild.binary()
     unique = ",".join(dict.fromkeys(hosts))
@@ -34,7 +45,10 @@ def write_keys(cluster: Cluster) -> None:
     if cluster.full:
         write_kubeconfig(cluster, "kubeconfig-wan", cluster.server("wan"), {"token": cluster.token})
     for program in ("controller-manager", "scheduler", "kubelet", "kube-proxy", "addons"):
-        files = {"client-certificate": f"{cluster.pki}/{program}.crt", "client-key": f"{cluster.pki}/{program}.key"}
+        files = {
+            "client-certificate": f"{cluster.pki}/{program}.crt",
+            "client-key": f"{cluster.pki}/{program}.key",
+        }
         write_kubeconfig(cluster, f"pki/{program}.kubeconfig", cluster.server(), files)
 
 
@@ -60,10 +74,12 @@ def start_api(cluster: Cluster) -> None:
     binary = gobuild.binary()
     data = cluster.home / "data"
     data.mkdir(exist_ok=True)
-    kine = [binary, "kine", "--endpoint", f"sqlite://{data}/state.db?{KINE_OPTIONS}"]
+    kine: list[str | Path] = [binary, "kine", "--endpoint", f"sqlite://{data}/state.db?{KINE_OPTIONS}"]
     kine += ["--listen-address", f"tcp://127.0.0.1:{cluster.kine_port}", "--metrics-bind-address", "0"]
     processes.start(cluster.home, "kine", kine, netns=cluster.netns)
-    processes.start(cluster.home, "kube-apiserver", [binary, "kube-apiserver", *_api_flags(cluster)], netns=cluster.netns)
+    processes.start(
+        cluster.home, "kube-apiserver", [binary, "kube-apiserver", *_api_flags(cluster)], netns=cluster.netns
+    )
 
 
 def _api_flags(cluster: Cluster) -> list[str]:
@@ -115,21 +131,28 @@ def start_controllers(cluster: Cluster) -> None:
     name = "kube-controller-manager"
     processes.start(cluster.home, name, [binary, name, *flags], netns=cluster.netns)
     if cluster.full:
-        flags = [f"--kubeconfig={pki}/scheduler.kubeconfig", "--leader-elect=false", "--secure-port=0", "--profiling=false"]
-        processes.start(cluster.home, "kube-scheduler", [binary, "kube-scheduler", *flags], netns=cluster.netns)
+        flags = [
+            f"--kubeconfig={pki}/scheduler.kubeconfig",
+            "--leader-elect=false",
+            "--secure-port=0",
+            "--profiling=false",
+        ]
+        processes.start(
+            cluster.home, "kube-scheduler", [binary, "kube-scheduler", *flags], netns=cluster.netns
+        )
 
 
 def wait_for_api(cluster: Cluster, timeout: float = 90) -> None:
     """Until the API server says it is ready."""
     api = Api(cluster)
-    alive = lambda: processes.must_live(cluster.home, ("kine", "kube-apiserver"))  # noqa: E731
+    alive = partial(processes.must_live, cluster.home, ("kine", "kube-apiserver"))
     wait_for(f"{cluster.name}: API server", lambda: api.answers("/readyz"), timeout, alive)
 
 
 def wait_for_controllers(cluster: Cluster, timeout: float = 60) -> None:
     """Until the first thing the controllers make for every cluster is there."""
     api = Api(cluster)
-    alive = lambda: processes.must_live(cluster.home, ("kube-apiserver", "kube-controller-manager"))  # noqa: E731
+    alive = partial(processes.must_live, cluster.home, ("kube-apiserver", "kube-controller-manager"))
     path = "/api/v1/namespaces/default/serviceaccounts/default"
     wait_for(f"{cluster.name}: controllers", lambda: api.answers(path), timeout, alive)
 

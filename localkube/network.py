@@ -53,7 +53,20 @@ def _rules(chain: str) -> Iterator[list[str]]:
         for bridge, network in legs:
             yield ["-i", bridge, "-d", plan.gateway(network), "-j", "ACCEPT"]
             # This machine would answer for any of its addresses on any leg; a cut has to cut.
-            yield ["-i", bridge, "-m", "addrtype", "--dst-type", "LOCAL", "-m", "conntrack", "--ctstate", "NEW", "-j", "DROP"]
+            yield [
+                "-i",
+                bridge,
+                "-m",
+                "addrtype",
+                "--dst-type",
+                "LOCAL",
+                "-m",
+                "conntrack",
+                "--ctstate",
+                "NEW",
+                "-j",
+                "DROP",
+            ]
         return
     for bridge, _ in legs:
         # Where bridged frames pass iptables (Docker switches that on), let them.
@@ -120,7 +133,9 @@ def _legs_of(cluster: Cluster) -> plan.Addresses:
         raise LocalkubeError(f"'{cluster.name}' is API-only and has no wan leg: start it without --api-only")
     at = plan.addresses(cluster.index)
     if not exists(at.wan_veth):
-        raise LocalkubeError(f"'{cluster.name}' does not run: start it with `python3 localkube up {cluster.name}`")
+        raise LocalkubeError(
+            f"'{cluster.name}' does not run: start it with `python3 localkube up {cluster.name}`"
+        )
     return at
 
 
@@ -144,7 +159,15 @@ def shape(cluster: Cluster, rate: str) -> None:
     """Make the wan leg slow, towards the cluster and away from it."""
     outer = _legs_of(cluster).wan_veth
     bits = plan.rate_in_bits(rate)
-    for prefix, link in (([], outer), (inside(cluster.netns or "", ), "wan0")):
+    for prefix, link in (
+        ([], outer),
+        (
+            inside(
+                cluster.netns or "",
+            ),
+            "wan0",
+        ),
+    ):
         if bits is None:
             succeeds([*prefix, "tc", "qdisc", "del", "dev", link, "root"])
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,10 @@ def _cni(cluster: Cluster) -> dict[str, object]:
         "ranges": [[{"subnet": cluster.pods}]],
         "routes": [{"dst": "0.0.0.0/0"}],
     }
-    plugins = [{"type": "ptp", "ipMasq": False, "ipam": ipam}, {"type": "portmap", "capabilities": {"portMappings": True}}]
+    plugins = [
+        {"type": "ptp", "ipMasq": False, "ipam": ipam},
+        {"type": "portmap", "capabilities": {"portMappings": True}},
+    ]
     return {"cniVersion": "0.4.0", "name": cluster.cgroup, "plugins": plugins}
 
 
@@ -96,7 +100,7 @@ def ctr(cluster: Cluster, *words: str | Path) -> list[str | Path]:
 
 def wait_for_containerd(cluster: Cluster) -> None:
     """Until it answers and has the pause image."""
-    alive = lambda: processes.must_live(cluster.home, ("containerd",))  # noqa: E731
+    alive = partial(processes.must_live, cluster.home, ("containerd",))
     wait_for(f"{cluster.name}: containerd", lambda: succeeds(ctr(cluster, "version")), 60, alive)
     if PAUSE not in run(ctr(cluster, "images", "ls", "-q")):
         archive = cluster.home / "pause.tar"
@@ -178,7 +182,14 @@ def start_addons(cluster: Cluster) -> None:
     corefile.write_text(_corefile(cluster))
     volumes = cluster.home / "volumes"
     volumes.mkdir(exist_ok=True)
-    flags = ["-conf", corefile, "-kubeconfig", cluster.pki / "addons.kubeconfig", "-volumes", volumes]
+    flags: list[str | Path] = [
+        "-conf",
+        corefile,
+        "-kubeconfig",
+        cluster.pki / "addons.kubeconfig",
+        "-volumes",
+        volumes,
+    ]
     flags += ["-node", cluster.name, "-storage-class", STORAGE_CLASS]
     processes.start(cluster.home, "addons", [gobuild.binary(), "addons", *flags], netns=cluster.netns)
 
@@ -204,16 +215,19 @@ def _corefile(cluster: Cluster) -> str:
 
 def _objects(cluster: Cluster) -> list[tuple[str, dict[str, object]]]:
     dns = Ranges(cluster.pods, cluster.services).dns_ip
-    ports = [{"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53, "protocol": "TCP"}]
+    ports = [
+        {"name": "dns", "port": 53, "protocol": "UDP"},
+        {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+    ]
     labels = {"kubernetes.io/service-name": "kube-dns", "endpointslice.kubernetes.io/managed-by": "localkube"}
     system = "namespaces/kube-system"
-    service = {
+    service: dict[str, object] = {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": "kube-dns", "namespace": "kube-system"},
         "spec": {"clusterIP": dns, "ports": ports},
     }
-    endpoints = {
+    endpoints: dict[str, object] = {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {"name": "kube-dns-localkube", "namespace": "kube-system", "labels": labels},
@@ -221,10 +235,13 @@ def _objects(cluster: Cluster) -> list[tuple[str, dict[str, object]]]:
         "endpoints": [{"addresses": [cluster.mgmt_ip], "conditions": {"ready": True}}],
         "ports": ports,
     }
-    storage = {
+    storage: dict[str, object] = {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
-        "metadata": {"name": STORAGE_CLASS, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "metadata": {
+            "name": STORAGE_CLASS,
+            "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+        },
         "provisioner": PROVISIONER,
         "reclaimPolicy": "Delete",
         "volumeBindingMode": "Immediate",
@@ -239,8 +256,16 @@ def _objects(cluster: Cluster) -> list[tuple[str, dict[str, object]]]:
 def wait_for_node(cluster: Cluster, timeout: float = 120) -> None:
     """Until the node says Ready and every daemon lives."""
     api = Api(cluster)
-    names = ("containerd", "kubelet", "kube-proxy", "addons", "kube-scheduler", "kube-controller-manager", "kube-apiserver")
-    alive = lambda: processes.must_live(cluster.home, names)  # noqa: E731
+    names = (
+        "containerd",
+        "kubelet",
+        "kube-proxy",
+        "addons",
+        "kube-scheduler",
+        "kube-controller-manager",
+        "kube-apiserver",
+    )
+    alive = partial(processes.must_live, cluster.home, names)
     wait_for(f"{cluster.name}: node Ready", lambda: api.node_ready(cluster.name), timeout, alive)
     alive()
 

@@ -81,9 +81,13 @@ def install(packages: Iterable[str], why: str) -> None:
         return
     listing = " ".join(wanted)
     if os.geteuid() != 0:
-        raise LocalkubeError(f"{why} needs packages: run `apt-get install {listing}` as root, then this again")
+        raise LocalkubeError(
+            f"{why} needs packages: run `apt-get install {listing}` as root, then this again"
+        )
     if shutil.which("apt-get") is None:
-        raise LocalkubeError(f"{why} needs {listing}, and this machine has no apt-get: install them by its own means")
+        raise LocalkubeError(
+            f"{why} needs {listing}, and this machine has no apt-get: install them by its own means"
+        )
     with one_at_a_time("apt"), _services_off():
         say(f"installing for {why}: {listing}")
         _finish_what_a_killed_run_left()

@@ -103,7 +103,9 @@ def load(name: str) -> Cluster | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
-        raise LocalkubeError(f"{record} cannot be read ({error}): run `python3 localkube down {name}`") from error
+        raise LocalkubeError(
+            f"{record} cannot be read ({error}): run `python3 localkube down {name}`"
+        ) from error
 
 
 def known(name: str) -> Cluster:

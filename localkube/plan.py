@@ -92,7 +92,9 @@ def ranges(taken: Iterable[str]) -> Ranges:
         wanted = (IPv4Network(pods), IPv4Network(services))
         if not any(network.overlaps(each) for network in used for each in wanted):
             return Ranges(pods, services)
-    raise PlanError("this machine routes all of " + ", ".join(p for p, _ in CANDIDATES) + ": free one of them")
+    raise PlanError(
+        "this machine routes all of " + ", ".join(p for p, _ in CANDIDATES) + ": free one of them"
+    )
 
 
 def networks_of(routes: str) -> list[str]:

@@ -39,7 +39,12 @@ def running(pid_file: Path) -> int | None:
 
 
 def start(
-    home: Path, name: str, command: Sequence[str | Path], *, netns: str | None = None, environment: Mapping[str, str] | None = None
+    home: Path,
+    name: str,
+    command: Sequence[str | Path],
+    *,
+    netns: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> int:
     """Start a daemon unless it runs. Its output goes to `logs/NAME.log`, its pid to `pids/NAME`."""
     pid_file = home / "pids" / name
@@ -77,8 +82,14 @@ def must_live(home: Path, names: Iterable[str]) -> None:
     for name in names:
         if running(home / "pids" / name) is None:
             log = home / "logs" / f"{name}.log"
-            tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:]) if log.exists() else "(no output)"
-            raise LocalkubeError(f"{name} has ended. The end of {log}:\n{tail}\nRun `up` again to start it anew.")
+            tail = (
+                "\n".join(log.read_text(errors="replace").splitlines()[-12:])
+                if log.exists()
+                else "(no output)"
+            )
+            raise LocalkubeError(
+                f"{name} has ended. The end of {log}:\n{tail}\nRun `up` again to start it anew."
+            )
 
 
 def below(home: Path) -> list[int]:
@@ -94,10 +105,14 @@ def below(home: Path) -> list[int]:
             continue
         try:
             words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            program = os.readlink(entry / "exe").removesuffix(" (deleted)")
+            program = str((entry / "exe").readlink()).removesuffix(" (deleted)")
         except OSError:
             continue
-        if Path(program).name in OURS and "kubectl" not in words[:2] and any(prefix in word for word in words):
+        if (
+            Path(program).name in OURS
+            and "kubectl" not in words[:2]
+            and any(prefix in word for word in words)
+        ):
             found.append(int(entry.name))
     return found
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 from localkube import claims, packages, places, plan, processes
@@ -32,14 +33,18 @@ def up(listen: str) -> None:
     if processes.running(home() / "pids" / NAME) is not None:
         running_at = (home() / "listen").read_text().strip()
         if running_at != listen:
-            raise LocalkubeError(f"the registry runs at {running_at}: run `python3 localkube registry down` first")
+            raise LocalkubeError(
+                f"the registry runs at {running_at}: run `python3 localkube registry down` first"
+            )
         say(f"registry: runs already at {listen}")
         return
     packages.install(packages.missing(packages.FOR_REGISTRY), "the registry")
     home().mkdir(parents=True, exist_ok=True)
     if host == plan.gateway(plan.WAN):
         if os.geteuid() != 0:
-            raise LocalkubeError("only root can make the wan bridge: run as root, or give --listen 127.0.0.1:5000")
+            raise LocalkubeError(
+                "only root can make the wan bridge: run as root, or give --listen 127.0.0.1:5000"
+            )
         claims.hold("registry", home())
     elif answers(host, int(port)):
         raise LocalkubeError(f"{listen} is taken by another program: give another --listen")
@@ -48,7 +53,7 @@ def up(listen: str) -> None:
     config.write_text(json.dumps(_config(listen), indent=1))
     program = shutil.which(NAME) or f"/usr/bin/{NAME}"
     processes.start(home(), NAME, [program, "serve", config])
-    alive = lambda: processes.must_live(home(), (NAME,))  # noqa: E731
+    alive = partial(processes.must_live, home(), (NAME,))
     wait_for("registry", lambda: answers(host, int(port)), 20, alive)
     say(f"registry: http://{listen}")
 

@@ -26,7 +26,9 @@ def say(text: str) -> None:
         print(f"[{time.monotonic() - _started:5.1f} s] {text}", file=sys.stderr, flush=True)
 
 
-def run(command: Sequence[str | Path], *, text: str | None = None, check: bool = True, timeout: float = 300) -> str:
+def run(
+    command: Sequence[str | Path], *, text: str | None = None, check: bool = True, timeout: float = 300
+) -> str:
     """Run to the end and give back what was printed; an error carries the program's own words."""
     words = [str(word) for word in command]
     try:
@@ -34,7 +36,9 @@ def run(command: Sequence[str | Path], *, text: str | None = None, check: bool =
     except FileNotFoundError as error:
         raise LocalkubeError(f"'{words[0]}' is not installed: install it and try again") from error
     except subprocess.TimeoutExpired as error:
-        raise LocalkubeError(f"'{' '.join(words[:4])}' did not end within {timeout:.0f} s: try again") from error
+        raise LocalkubeError(
+            f"'{' '.join(words[:4])}' did not end within {timeout:.0f} s: try again"
+        ) from error
     if check and done.returncode != 0:
         last = (done.stderr or done.stdout).strip()[-2000:]
         raise LocalkubeError(f"'{' '.join(words)}' failed:\n{last}")
@@ -50,7 +54,9 @@ def succeeds(command: Sequence[str | Path], timeout: float = 60) -> bool:
     return done.returncode == 0
 
 
-def wait_for(what: str, ready: Callable[[], bool], timeout: float, alive: Callable[[], None] | None = None) -> None:
+def wait_for(
+    what: str, ready: Callable[[], bool], timeout: float, alive: Callable[[], None] | None = None
+) -> None:
     """Ask until it is so. `alive` raises when waiting on has become pointless."""
     deadline = time.monotonic() + timeout
     pause = 0.05
@@ -60,6 +66,8 @@ def wait_for(what: str, ready: Callable[[], bool], timeout: float, alive: Callab
         if interrupted.is_set():
             raise LocalkubeError(f"{what}: interrupted")
         if time.monotonic() > deadline:
-            raise LocalkubeError(f"{what}: not within {timeout:.0f} s; run `up` again to go on, `down` to give up")
+            raise LocalkubeError(
+                f"{what}: not within {timeout:.0f} s; run `up` again to go on, `down` to give up"
+            )
         time.sleep(pause)
         pause = min(0.4, pause * 1.3)

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-ALWAYS_SKIPPED = (".git", "__pycache__", "*.pyc", "*.egg-info", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".venv")
+ALWAYS_SKIPPED = (
+    ".git",
+    "__pycache__",
+    "*.pyc",
+    "*.egg-info",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".pytest_cache",
+    ".venv",
+)
 
 
 def ignored_by(folder: Path) -> tuple[str, ...]:
@@ -49,7 +58,9 @@ def key(folders: Iterable[Path], *more: str, skipped: Iterable[str] = ()) -> str
                 content, bit = os.fsencode(file.readlink()), "l"
             else:
                 content, bit = file.read_bytes(), "x" if os.access(file, os.X_OK) else "-"
-            digest.update(f"\n{file.relative_to(folder).as_posix()} {bit} {len(content)}\n".encode() + content)
+            digest.update(
+                f"\n{file.relative_to(folder).as_posix()} {bit} {len(content)}\n".encode() + content
+            )
     return digest.hexdigest()
 
 
