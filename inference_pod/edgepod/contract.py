@@ -10,6 +10,7 @@ Unknown fields are ignored, so that an older pod understands a newer agent; a le
 does not know means: no canary.
 """
 
+import bisect
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,9 @@ PROTOCOL: Final = 1
 HEALTH_PATH: Final = "/edgefleet/v1/health"
 TRAFFIC_PATH: Final = "/edgefleet/v1/traffic/{workload}"
 """On the agent's port; `workload` is the name of the pod's Deployment."""
+
+METRICS: Final = ("top1", "equal", "close")
+"""How two outputs are compared; see Golden."""
 
 LATENCY_BOUNDS_MS: Final[tuple[float, ...]] = tuple(round(0.05 * 1.25**i, 4) for i in range(58))
 """Upper bounds of the latency histogram's buckets, milliseconds, 50 µs to about 17 s, each 1.25 times the last.
@@ -209,10 +213,7 @@ class SelfTestReport:
 
 def bucket(latency_ms: float) -> int:
     """Index of the histogram bucket a latency falls into."""
-    for index, bound in enumerate(LATENCY_BOUNDS_MS):
-        if latency_ms <= bound:
-            return index
-    return len(LATENCY_BOUNDS_MS)
+    return bisect.bisect_left(LATENCY_BOUNDS_MS, latency_ms)
 
 
 def quantile_ms(histogram: Sequence[int], q: float) -> float:

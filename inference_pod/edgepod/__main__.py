@@ -1,0 +1,5 @@
+"""`python -m edgepod`."""
+
+from edgepod.main import main
+
+main()

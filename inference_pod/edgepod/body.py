@@ -1,0 +1,101 @@
+"""Reading a request's body from ASGI: bounded in size and in time."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Final
+
+from edgepod.admission import Place, TooLarge
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+
+IDLE_SECONDS: Final = 15.0
+"""Longest pause between two pieces of a body."""
+TOTAL_SECONDS: Final = 120.0
+"""64 MiB in this time is 4.5 Mbit/s; a client that drips is cut off."""
+_DIGITS: Final = re.compile(rb"[0-9]{1,18}\Z")
+
+
+class ClientGone(Exception):
+    """The connection closed before the body was complete."""
+
+
+class TooSlow(Exception):
+    """The body took too long."""
+
+
+class StreamTooLarge(TooLarge):
+    """A body of undeclared length grew over the limit; more of it may still come."""
+
+
+class BadHeader(Exception):
+    """A header contradicts itself or cannot be honoured."""
+
+
+class UnsupportedEncoding(Exception):
+    """The body is compressed in a way nobody offered."""
+
+
+class Headers:
+    """The few headers an inference request is read by."""
+
+    __slots__ = ("accept_codec", "content_length", "content_type", "encoding", "forwarded", "header_length")
+
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        self.header_length = self.accept_codec = self.content_length = self.content_type = self.encoding = (
+            None
+        )
+        values: dict[bytes, bytes] = {}
+        for name, value in raw:
+            if name in _ONCE and values.get(name, value) != value:
+                raise BadHeader(f"header {name.decode()} is given twice")
+            values[name] = value
+        self.header_length = values.get(b"inference-header-content-length")
+        self.accept_codec = values.get(b"accept-tensor-codec")
+        self.content_length = values.get(b"content-length")
+        self.content_type = values.get(b"content-type")
+        self.encoding = values.get(b"content-encoding")
+        self.forwarded = FORWARDED in values
+
+
+_ONCE: Final = frozenset((b"inference-header-content-length", b"content-length", b"content-encoding"))
+FORWARDED: Final = b"edgefleet-forwarded"
+"""On what a serving pod sends to a canary: whoever gets it answers and passes nothing on."""
+
+
+async def read(receive: Receive, headers: Headers, place: Place) -> bytes:
+    """The whole body. Raises BadHeader, TooLarge, Overloaded, TooSlow, ClientGone, UnsupportedEncoding."""
+    if headers.encoding not in (None, b"identity"):
+        raise UnsupportedEncoding("Content-Encoding is not supported; send the body as it is")
+    if headers.content_length is not None:
+        if not _DIGITS.match(headers.content_length):
+            raise BadHeader("Content-Length must be a number")
+        place.reserve(int(headers.content_length))
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        data: bytes = message.get("body", b"")
+        place.reserve(len(data))
+        return data
+    try:
+        async with asyncio.timeout(TOTAL_SECONDS):
+            return await _read_on(receive, message, place)
+    except TimeoutError as error:
+        raise TooSlow("the body did not arrive in time") from error
+
+
+async def _read_on(receive: Receive, message: Message, place: Place) -> bytes:
+    chunks, size = [], 0
+    while message["type"] == "http.request":
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        try:
+            place.reserve(size)
+        except TooLarge as error:
+            raise StreamTooLarge(str(error)) from error
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+        async with asyncio.timeout(IDLE_SECONDS):
+            message = await receive()
+    raise ClientGone

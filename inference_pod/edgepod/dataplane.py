@@ -1,0 +1,237 @@
+"""What the pod serves and whether it does: model, readiness, inference, counters. No HTTP in it."""
+
+import asyncio
+import functools
+import logging
+import os
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from edgepod.contract import HealthDocument, TensorSpec
+from edgepod.counting import Tally
+from edgepod.engine import Engine, RunError, Stop, Stopped
+from edgepod.wire import answers, tensors
+from edgepod.wire.requests import Request, Wanted
+from edgepod.wire.tensors import Array, WireError
+
+INLINE_BELOW_MS: Final = 1.0
+"""A thread costs 50 µs and half the throughput; above this, not blocking the event loop is worth it."""
+_NEWEST_SHARE: Final = 0.2
+log = logging.getLogger("edgepod")
+
+
+class Refused(Exception):
+    """A request that gets no inference. Subclasses say whose matter it is."""
+
+
+class BadInput(Refused):
+    """The caller's: the request does not fit the model."""
+
+
+class UnknownModel(Refused):
+    """The caller's: no such model or version here."""
+
+
+class NotReady(Refused):
+    """Ours: nothing is loaded yet, or no more."""
+
+
+class ModelFailed(Refused):
+    """The model's: it failed on an input that fits its signature."""
+
+
+class TimedOut(Refused):
+    """The model's: it took longer than the pod allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What is served, as far as callers see it."""
+
+    name: str
+    version: str = "1"
+    revision: str = ""
+    codec: str = "lz4"
+    min_bytes: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One inference: the answer's bytes, and its arrays for the one who compares."""
+
+    encoded: answers.Encoded
+    arrays: Mapping[str, Array]
+
+
+class Plane:
+    """One model being served. Used from one event loop."""
+
+    def __init__(self, run_timeout: float = 30.0) -> None:
+        self.identity: Identity | None = None
+        self.reason, self.message = "Starting", "the model is not loaded yet"
+        self.draining = False
+        self.served = Tally()
+        self.bytes_in = self.bytes_out = self.bytes_out_raw = 0
+        self._engine: Engine | None = None
+        self._start_id = secrets.token_hex(8)
+        self._run_timeout = run_timeout
+        self._run_ms = INLINE_BELOW_MS
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="model")
+
+    # -- state ----------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next request would be answered, and new ones should come."""
+        return self._engine is not None and not self.draining
+
+    @property
+    def inline(self) -> bool:
+        """Whether inference is quick enough to run on the event loop."""
+        return self._run_ms < INLINE_BELOW_MS
+
+    def not_ready(self, reason: str, message: str) -> None:
+        """Say why nothing is served. `reason` is CamelCase."""
+        self.reason, self.message = reason, message
+
+    def serve(self, identity: Identity, engine: Engine, run_ms: float | None) -> None:
+        """From now on serve this. `run_ms`: measured at warm-up; None: unknown, so runs go to the thread at first."""
+        self.identity, self._engine = identity, engine
+        self._run_ms = INLINE_BELOW_MS if run_ms is None else run_ms
+        self.reason = self.message = ""
+
+    def drain(self) -> None:
+        """Not ready any more; requests that still come are answered."""
+        self.draining = True
+        self.not_ready("Draining", "the pod is shutting down")
+
+    def engine(self) -> Engine:
+        """The loaded model. Raises NotReady."""
+        if self._engine is None:
+            raise NotReady(self.message)
+        return self._engine
+
+    def health(self) -> HealthDocument:
+        """Counters since the start, without those of a canary."""
+        return HealthDocument(
+            start_id=self._start_id,
+            revision=self.identity.revision if self.identity else "",
+            ready=self.ready,
+            served=self.served.frozen(),
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            bytes_out_raw=self.bytes_out_raw,
+            rss_bytes=resident_bytes(),
+            reason=self.reason,
+        )
+
+    # -- inference ------------------------------------------------------------------------------------
+
+    async def infer(self, request: Request) -> Result:
+        """Answer a request. Raises Refused."""
+        engine = self.engine()
+        assert self.identity is not None
+        feeds = check_inputs(request.inputs, engine.inputs)
+        wanted = _choose_outputs(request, engine.outputs)
+        compute = functools.partial(self._compute, engine, feeds, wanted, request.id)
+        return compute(None) if self.inline else await self._off_loop(compute)
+
+    def _compute(
+        self,
+        engine: Engine,
+        feeds: Mapping[str, Array],
+        wanted: Mapping[str, Wanted],
+        request_id: str,
+        stop: Stop | None,
+    ) -> Result:
+        started = time.perf_counter()
+        try:
+            arrays = engine.run(feeds, list(wanted), stop)
+        except Stopped as error:
+            raise TimedOut(f"the model did not answer within {self._run_timeout:g} s") from error
+        except RunError as error:
+            raise ModelFailed(f"the model failed on this input: {error}") from error
+        except MemoryError as error:
+            raise ModelFailed(f"the model asked for more memory than there is: {error}") from error
+        finally:
+            elapsed = (time.perf_counter() - started) * 1000
+            self._run_ms += (elapsed - self._run_ms) * _NEWEST_SHARE
+        identity = self.identity
+        assert identity is not None
+        outputs = [
+            answers.Output(name, array, wanted[name]) for name, array in zip(wanted, arrays, strict=True)
+        ]
+        min_bytes = identity.min_bytes if identity.codec == "lz4" else None
+        try:
+            encoded = answers.encode(identity.name, identity.version, request_id, outputs, min_bytes)
+        except WireError as error:
+            raise BadInput(str(error)) from error
+        return Result(encoded, dict(zip(wanted, arrays, strict=True)))
+
+    async def _off_loop(self, compute: "functools.partial[Result]") -> Result:
+        """Run on the worker thread; stop the run when it takes too long or nobody waits for it any more."""
+        stop = Stop()
+        run = asyncio.get_running_loop().run_in_executor(self._worker, compute, stop)
+        try:
+            return await asyncio.wait_for(asyncio.shield(run), self._run_timeout)
+        except TimeoutError:
+            stop.now()
+            return await run
+        except asyncio.CancelledError:
+            stop.now()
+            run.add_done_callback(_forget)
+            raise
+
+
+def _forget(run: "asyncio.Future[Result]") -> None:
+    if not run.cancelled():
+        run.exception()  # nobody waits for it, and asyncio would complain that nobody looked
+
+
+def check_inputs(given: Mapping[str, Array], specs: Sequence[TensorSpec]) -> Mapping[str, Array]:
+    """The inputs in the engine's terms. Raises BadInput naming the one that does not fit."""
+    if len(given) != len(specs) or any(spec.name not in given for spec in specs):
+        names = {spec.name for spec in specs}
+        for name in given:
+            if name not in names:
+                raise BadInput(f"unknown input {name[:60]!r}; the model has {_listed(specs)}")
+        raise BadInput(
+            f"input {next(spec.name for spec in specs if spec.name not in given)!r} is missing; the model has {_listed(specs)}"
+        )
+    for spec in specs:
+        array = given[spec.name]
+        if tensors.datatype_of(array) != spec.datatype:
+            raise BadInput(
+                f"input {spec.name!r} must be {spec.datatype}, not {tensors.datatype_of(array)}; nothing is converted"
+            )
+        if len(array.shape) != len(spec.shape) or any(
+            want not in (got, -1) for want, got in zip(spec.shape, array.shape, strict=True)
+        ):
+            raise BadInput(
+                f"input {spec.name!r} must have the shape {list(spec.shape)} (-1: any), not {list(array.shape)}"
+            )
+    return given
+
+
+def _listed(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(repr(spec.name) for spec in specs)
+
+
+def _choose_outputs(request: Request, specs: Sequence[TensorSpec]) -> Mapping[str, Wanted]:
+    if not request.outputs:
+        return {spec.name: request.default for spec in specs}
+    names = {spec.name for spec in specs}
+    for name in request.outputs:
+        if name not in names:
+            raise BadInput(f"unknown output {name[:60]!r}; the model has {_listed(specs)}")
+    return request.outputs
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
