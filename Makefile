@@ -35,8 +35,8 @@ $(INSTALLED): requirements/dev.txt operator/pyproject.toml inference_pod/pyproje
 check: env ## Lint, format, types, layers, generated files
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy -p edgefleet -p edgepod -p demo
-	$(VENV)/bin/mypy --follow-imports=silent localkube bench
+	$(VENV)/bin/mypy -p edgefleet -p edgepod -p demo -p bench
+	$(VENV)/bin/mypy -p localkube
 	$(VENV)/bin/lint-imports
 	$(PYTHON) docs/generate.py --check
 

@@ -1,5 +1,6 @@
 """A hub and its sites with edgefleet on them: what the story, the e2e tests and the benchmarks run on."""
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -75,11 +76,11 @@ class Fleet:
 
     def operator_pods(self) -> list[dict[str, Any]]:
         """Pods of the operator."""
-        return self.hub.pods(SYSTEM, "app.kubernetes.io/name=edgefleet")
+        return self.hub.pods(SYSTEM, "app.kubernetes.io/component=hub")
 
     def agent_pods(self, site: str) -> list[dict[str, Any]]:
         """Pods of a site's agent."""
-        return self.sites[site].pods(AGENT, "app.kubernetes.io/name=edgefleet-site")
+        return self.sites[site].pods(AGENT, "app.kubernetes.io/component=agent")
 
     def model_pods(self, site: str, namespace: str, model: str) -> list[dict[str, Any]]:
         """Pods that serve a model on a site, stable and canary."""
@@ -126,11 +127,11 @@ class Fleet:
     def install_hub(self) -> None:
         """`helm upgrade --install` of the CRDs and the operator. Raises CommandError."""
         self.hub.helm("upgrade", "--install", "edgefleet-crds", "charts/edgefleet-crds")
-        settings = {**self._shared_values(), **self._image_values("podImage", self.images.edgepod)}
         self.hub.helm(
             *("upgrade", "--install", "edgefleet", "charts/edgefleet"),
             *("--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "3m"),
-            *_set(settings),
+            *self._shared_values(),
+            *self._image_values("podImage", self.images.edgepod),
         )
 
     def join(self, site: str, **labels: str) -> None:
@@ -148,10 +149,10 @@ class Fleet:
         cluster.helm(
             *("upgrade", "--install", "edgefleet-site", "charts/edgefleet-site"),
             *("--namespace", AGENT, "--create-namespace", "--values", str(values)),
-            *_set(self._shared_values()),
+            *self._shared_values(),
         )
         spec = {"spec": {"heartbeat": HEARTBEAT}, "metadata": {"labels": labels}}
-        self.hub.kubectl("patch", "edgesite", site, "--type", "merge", "-p", _json(spec))
+        self.hub.kubectl("patch", "edgesite", site, "--type", "merge", "-p", json.dumps(spec))
 
     def joined(self, site: str) -> bool:
         """Whether the hub knows the site's key."""
@@ -168,16 +169,16 @@ class Fleet:
             "wait", "--for=condition=Available", f"edgesite/{site}", "--timeout=180s", timeout=200
         )
 
-    def _shared_values(self) -> dict[str, str]:
-        values = {**self._image_values("image", self.images.edgefleet)}
-        values["trust.keys.demo\\.pub"] = (self.keys / "demo.pub").read_text()
+    def _shared_values(self) -> list[str]:
+        options = [*self._image_values("image", self.images.edgefleet)]
+        options += ["--set-file", f"trust.publicKeys.demo\\.pub={self.keys / 'demo.pub'}"]
         if self.plain_http:
-            values["plainHttpRegistries[0]"] = self.registry.split("/")[0]
-        return values
+            options += ["--set-string", f"plainHttpRegistries[0]={self.registry.split('/')[0]}"]
+        return options
 
-    def _image_values(self, name: str, image: str) -> dict[str, str]:
+    def _image_values(self, name: str, image: str) -> list[str]:
         repository, tag = self.images.values(image)
-        return {f"{name}.repository": repository, f"{name}.tag": tag}
+        return ["--set-string", f"{name}.repository={repository}", "--set-string", f"{name}.tag={tag}"]
 
 
 def wait(what: str, seconds: float, come_about: Callable[[], bool], pause: float = 0.5) -> None:
@@ -189,23 +190,9 @@ def wait(what: str, seconds: float, come_about: Callable[[], bool], pause: float
         time.sleep(pause)
 
 
-def _set(values: dict[str, str]) -> list[str]:
-    return [
-        word
-        for name, value in values.items()
-        for word in ("--set-string", f"{name}={value.replace(',', chr(92) + ',')}")
-    ]
-
-
 def _name(pod: dict[str, Any]) -> str:
     return str(pod["metadata"]["name"])
 
 
 def _largest(values: list[float | None]) -> float:
     return max((value for value in values if value), default=0)
-
-
-def _json(value: object) -> str:
-    import json
-
-    return json.dumps(value)

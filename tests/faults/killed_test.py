@@ -132,9 +132,9 @@ def test_an_operator_killed_at_each_of_its_writes_ends_in_the_same_state(
     told: Told, undisturbed: dict[str, Any]
 ) -> None:
     hub = told.fleet.hub
-    with mortal(hub, SYSTEM, "edgefleet", "operator", "edgefleet.handlers.main:main"):
+    with mortal(hub, SYSTEM, "edgefleet-operator", "operator", "edgefleet.handlers.main:main"):
         told.release(told.new_bundle())
-        died = deaths(hub, SYSTEM, "edgefleet", "operator")
+        died = deaths(hub, SYSTEM, "edgefleet-operator", "operator")
     assert settled(told) == undisturbed
     print(f"the operator died {len(died)} times: {died}")
     for what in ("POST edgerollouts", "edgedeployments", "edgemodels/status", "edgerollouts/status"):

@@ -1,0 +1,15 @@
+"""One file per figure: `make bench NAME=…` prints JSON lines. What ran where stands in the first."""
+
+import json
+import os
+import platform
+
+
+def show(figure: str, **values: object) -> None:
+    """Print one line."""
+    print(json.dumps({"figure": figure, **values}), flush=True)
+
+
+def machine() -> dict[str, object]:
+    """What the figures were measured on."""
+    return {"cpus": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
