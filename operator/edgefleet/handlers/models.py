@@ -233,14 +233,8 @@ class _Carrier:
 
     async def _order(self, write: OrderWrite) -> None:
         namespace = names.site_namespace(write.site)
-        wanted = body(kinds.EDGE_DEPLOYMENT, namespace, write.name, spec=to_raw(write.order))
-        wanted["metadata"]["labels"] = {**write.labels, names.SITE: write.site}
         try:
-            if write.uid:
-                wanted["metadata"] |= {"uid": write.uid, "resourceVersion": write.resource_version}
-                written = await self._api.replace(kinds.EDGE_DEPLOYMENT, namespace, write.name, wanted)
-            else:
-                written = await self._api.create(kinds.EDGE_DEPLOYMENT, namespace, wanted)
+            written = await (self._change_order if write.uid else self._new_order)(namespace, write)
         except errors.Conflict:  # seen too late: look at what is there now
             await self._look_at_order(namespace, write.name)
             return
@@ -262,6 +256,28 @@ class _Carrier:
                 "reason": write.reason,
             },
         )
+
+    async def _new_order(self, namespace: str, write: OrderWrite) -> Object:
+        wanted = body(kinds.EDGE_DEPLOYMENT, namespace, write.name, spec=to_raw(write.order))
+        wanted["metadata"]["labels"] = {**write.labels, names.SITE: write.site}
+        return await self._api.create(kinds.EDGE_DEPLOYMENT, namespace, wanted)
+
+    async def _change_order(self, namespace: str, write: OrderWrite) -> Object:
+        """Put another spec in place of the one that was seen, whole: what the new one lacks is removed."""
+        seen = self._seen.orders.get(namespace, write.name)
+        if seen is not None and not isinstance(seen.order, SpecError):
+            live = to_raw(seen.order)
+        else:  # cannot be read, so what is to be removed is not known from the record
+            live = (await self._api.get(kinds.EDGE_DEPLOYMENT, namespace, write.name))["spec"]
+        change = {
+            "metadata": {
+                "uid": write.uid,
+                "resourceVersion": write.resource_version,
+                "labels": {**write.labels, names.SITE: write.site},
+            },
+            "spec": apply.difference(live, to_raw(write.order), prune=True),
+        }
+        return await self._api.merge_patch(kinds.EDGE_DEPLOYMENT, namespace, write.name, change)
 
     async def _delete_order(self, gone: ObjectDelete) -> None:
         namespace = names.site_namespace(gone.site)
