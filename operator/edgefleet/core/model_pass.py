@@ -1,10 +1,242 @@
 """The door of the hub's decisions about one EdgeModel."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
-from edgefleet.core.types import ModelDecision, ModelSeen
+import msgspec
+
+from edgefleet.core import advancing, attempts, desired, fleet, history, names, revision, status, targets
+from edgefleet.core.advancing import Advance
+from edgefleet.core.attempts import Attempts, Course, Intent
+from edgefleet.core.composing import Composer, write
+from edgefleet.core.fleet import Fleet
+from edgefleet.core.order import State
+from edgefleet.core.types import (
+    DeletionPolicy,
+    Desired,
+    Finalizer,
+    ModelDecision,
+    ModelObject,
+    ModelSeen,
+    ModelSpec,
+    ObjectDelete,
+    Outcome,
+    RolloutObject,
+    RolloutPatch,
+    RolloutStatus,
+    SpecError,
+)
+from edgefleet.core.units import timestamp
+from edgefleet.core.verdict import judge
+from edgefleet.core.waves import Hold, Look
+
+SOON = 1.0
+"""Seconds until the next look when this pass has only done its first half."""
+REGISTRY_RETRY = 30.0
 
 
 def decide_model(seen: ModelSeen, now: datetime) -> ModelDecision:
     """What to do about an EdgeModel, its rollouts and its orders. `now` is the hub's clock, with its zone."""
-    raise NotImplementedError
+    model = seen.model
+    if model is None:
+        return ModelDecision(status=None, delete_orders=_left_over(fleet.survey(seen, None, now)))
+    if model.meta.deleting:
+        return _deleting(seen, model, now)
+    finalizer = Finalizer.LEAVE if names.MODEL_FINALIZER in model.meta.finalizers else Finalizer.ADD
+    if isinstance(model.spec, SpecError):
+        invalid = status.of_invalid(model, model.spec.message, now)
+        return ModelDecision(status=invalid, finalizer=finalizer)
+    return replace(_Pass(seen, model, model.spec, now).decide(), finalizer=finalizer)
+
+
+# -- an EdgeModel that goes or is gone ----------------------------------------------------------------
+
+
+def _deleting(seen: ModelSeen, model: ModelObject, now: datetime) -> ModelDecision:
+    """Turn every order into the deletion policy, then let go; no site is waited for."""
+    if names.MODEL_FINALIZER not in model.meta.finalizers:
+        return ModelDecision(status=None)
+    policy = model.spec.deletion_policy if isinstance(model.spec, ModelSpec) else DeletionPolicy.KEEP
+    state = State.REMOVE if policy is DeletionPolicy.REMOVE and not seen.crd_deleting else State.KEEP
+    views = fleet.survey(seen, None, now).views
+    orders = tuple(
+        write(
+            view,
+            seen.namespace,
+            seen.name,
+            msgspec.structs.replace(view.order, state=state),
+            "Removed" if state is State.REMOVE else "Kept",
+        )
+        for view in views
+        if view.order is not None and view.order.state not in (state, State.REMOVE)
+    )
+    if orders:
+        return ModelDecision(status=None, orders=orders, requeue_after=SOON)
+    return ModelDecision(status=None, finalizer=Finalizer.DROP)
+
+
+def _left_over(seen: Fleet) -> tuple[ObjectDelete, ...]:
+    """Orders of an EdgeModel that is gone: deleted once carried out. One that says to run is left alone."""
+    kept = tuple(
+        ObjectDelete(name=view.meta.name, uid=view.meta.uid, site=view.name)
+        for view in seen.views
+        if view.meta is not None
+        and view.order is not None
+        and view.order.state is State.KEEP
+        and view.answered
+    )
+    return desired.removed(seen.views) + kept
+
+
+# -- an EdgeModel that is to run ----------------------------------------------------------------------
+
+
+class _Pass:
+    """One decision about a model with a valid spec."""
+
+    def __init__(self, seen: ModelSeen, model: ModelObject, spec: ModelSpec, now: datetime) -> None:
+        self.seen = seen
+        self.model = model
+        self.spec = spec
+        self.now = now
+        self.fleet = fleet.survey(seen, spec.placement.site_selector, now)
+
+    def decide(self) -> ModelDecision:
+        """Start an attempt, or move the present one and bring every order to its target."""
+        found = attempts.survey(self.seen.rollouts)
+        intent = attempts.intend(
+            self.model, self.spec, found, self.fleet, self.seen.bundle, self.seen.pod_image
+        )
+        if intent.course is Course.START:
+            return self._start(intent, found)
+        settled = attempts.survey(self._settled(found, intent))
+        advance = self._advance(settled, intent)
+        moved = attempts.survey(self._moved(settled, advance))
+        orders = self._orders(moved, advance)
+        hold = advance.hold if advance is not None else None
+        patches = self._patches(moved, hold, intent)
+        facts = status.Facts(self.model, intent, moved, self.fleet, hold, orders, self.now)
+        return ModelDecision(
+            status=status.of_model(facts),
+            patch_rollouts=patches,
+            orders=orders.writes,
+            delete_orders=orders.deletes,
+            delete_rollouts=history.prune(moved, self.fleet, self.spec.revision_history_limit),
+            requeue_after=self._look_again(intent, hold),
+        )
+
+    def _start(self, intent: Intent, found: Attempts) -> ModelDecision:
+        """Create the rollout and nothing else: the next pass, which sees it, goes on."""
+        create = attempts.start(
+            self.seen.name, self.model, self.spec, intent, found, self.fleet, self.seen.bundle
+        )
+        orders = desired.Orders(writes=(), deletes=())
+        facts = status.Facts(self.model, intent, found, self.fleet, None, orders, self.now)
+        return ModelDecision(status=status.of_model(facts), create_rollouts=(create,), requeue_after=SOON)
+
+    def _settled(self, found: Attempts, intent: Intent) -> Iterable[RolloutObject]:
+        """The rollouts with the outcomes that follow from one another and from the spec."""
+        for item in found.all:
+            outcome = found.outcomes[item.meta.name]
+            if item is found.running and intent.course is Course.GIVE_UP:
+                outcome = Outcome.ABORTED
+            yield item if outcome is item.status.outcome else _with(item, self._ended(item.status, outcome))
+
+    def _ended(self, before: RolloutStatus, outcome: Outcome) -> RolloutStatus:
+        return msgspec.structs.replace(
+            before, outcome=outcome, completed_at=timestamp(self.now), paused_at=None
+        )
+
+    def _advance(self, settled: Attempts, intent: Intent) -> Advance | None:
+        running = settled.running
+        if running is None:
+            return None
+        look = Look(
+            rollout=running,
+            policy=self.spec.rollout,
+            fleet=self.fleet,
+            verdicts={
+                view.name: judge(view, self.now)
+                for view in self.fleet.counted
+                if targets.member(view, running)
+            },
+            refusing=frozenset(
+                view.name for view in self.fleet.counted if targets.refuses(view, running, settled)
+            ),
+            first=frozenset(
+                view.name for view in self.fleet.counted if targets.superseded_here(view, settled) is not None
+            ),
+            offers=intent.course is Course.FOLLOW,
+            paused=self._paused(settled),
+            now=self.now,
+        )
+        return advancing.advance(look)
+
+    def _paused(self, found: Attempts) -> bool:
+        newest = found.newest
+        return self.spec.paused or (newest is not None and newest.spec.desired is Desired.PAUSED)
+
+    def _moved(self, settled: Attempts, advance: Advance | None) -> Iterable[RolloutObject]:
+        """The rollouts with what this look has brought."""
+        for item in settled.all:
+            if item is settled.running and advance is not None:
+                yield _with(item, advance.status)
+            elif item is settled.current:
+                yield _with(item, advancing.watch(item, self.fleet, self.now))
+            else:
+                yield item
+
+    def _orders(self, moved: Attempts, advance: Advance | None) -> desired.Orders:
+        composer = Composer(
+            namespace=self.seen.namespace,
+            name=self.seen.name,
+            spec=self.spec,
+            digests=frozenset(revision.bundle_digest(item.spec.bundle) for item in moved.all),
+            bad=moved.bad,
+            running=moved.running.meta.name if moved.running else "",
+            now=self.now,
+        )
+        return desired.plan(
+            desired.Given(
+                model=self.model,
+                spec=self.spec,
+                attempts=moved,
+                fleet=self.fleet,
+                admitted=advance.admitted if advance is not None else {},
+                paused=self._paused(moved),
+                composer=composer,
+            )
+        )
+
+    def _patches(self, moved: Attempts, hold: Hold | None, intent: Intent) -> tuple[RolloutPatch, ...]:
+        """Statuses that differ from what was seen; the running rollout also notes the policy it is tried with."""
+        before = {item.meta.name: item.status for item in self.seen.rollouts}
+        patches = []
+        for item in reversed(moved.all):
+            seen = before[item.meta.name]
+            fresh = status.of_rollout(item, seen, hold, moved, self.now)
+            marks = self._marks(item) if item is moved.running and intent.course is Course.FOLLOW else None
+            if fresh != seen or marks:
+                patches.append(RolloutPatch(item.meta.name, fresh if fresh != seen else None, marks))
+        return tuple(patches)
+
+    def _marks(self, item: RolloutObject) -> dict[str, str] | None:
+        marks = attempts.policy_marks(self.model.meta, self.spec)
+        known = item.meta.annotations
+        return marks if any(known.get(key, "") != value for key, value in marks.items()) else None
+
+    def _look_again(self, intent: Intent, hold: Hold | None) -> float | None:
+        """Seconds until time alone may change something."""
+        waits = [self.fleet.changes_in]
+        if hold is not None:
+            waits.append(hold.changes_in)
+        if intent.course is Course.CHECKING:
+            waits.append(REGISTRY_RETRY)
+        if any(view.running is not None and not view.answered and view.online for view in self.fleet.counted):
+            waits.append(REGISTRY_RETRY)
+        return min((wait for wait in waits if wait is not None), default=None)
+
+
+def _with(item: RolloutObject, new: RolloutStatus) -> RolloutObject:
+    return replace(item, status=new)

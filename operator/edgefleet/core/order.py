@@ -16,7 +16,8 @@ class State(StrEnum):
 
     RUN = "Run"
     KEEP = "Keep"
-    """Leave what runs alone and forget about it: the EdgeModel was deleted with `deletionPolicy: Keep`."""
+    """Leave what serves alone, start nothing and finish nothing: the EdgeModel was deleted with
+    `deletionPolicy: Keep`, or what was ordered is banned and there is nothing good to go back to."""
     REMOVE = "Remove"
 
 

@@ -1,0 +1,123 @@
+"""One order: every field of it, and the mode in which a site takes a revision up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from edgefleet.core import conditions, names, revision, units
+from edgefleet.core import order as wire
+from edgefleet.core.fleet import SiteView
+from edgefleet.core.order import Mode, Stage, State
+from edgefleet.core.types import ModelSpec, OrderWrite, RolloutObject
+
+
+@dataclass(frozen=True, slots=True)
+class Composer:
+    """Writes the orders of one model in one pass."""
+
+    namespace: str
+    name: str
+    spec: ModelSpec
+    digests: frozenset[str]
+    """Bundles this hub knows to have rolled out; it names no other as one to be left."""
+    bad: frozenset[str]
+    """Revisions whose last attempt was banned."""
+    running: str
+    """Name of the running rollout; empty: there is none."""
+    now: datetime
+
+    def offer(self, view: SiteView, rollout: RolloutObject, wave: str, reason: str) -> OrderWrite:
+        """An order to run a rollout's revision."""
+        frozen = rollout.spec
+        order = wire.Order(
+            order_version=names.ORDER_VERSION,
+            state=State.RUN,
+            mode=self._mode(view, rollout),
+            model=wire.ModelRef(namespace=self.namespace, name=self.name),
+            revision=frozen.revision,
+            attempt=frozen.attempt,
+            bundle=frozen.bundle,
+            variants=frozen.variants,
+            image=frozen.image,
+            serving=msgspec.structs.replace(frozen.serving, replicas=self.spec.serving.replicas),
+            canary=self._canary(view),
+            rollout=rollout.meta.name,
+            wave=wave,
+            offered_at=units.timestamp(self.now),
+            replaces=self._replaces(view, revision.bundle_digest(frozen.bundle)),
+        )
+        return write(view, self.namespace, self.name, order, reason)
+
+    def change(self, view: SiteView, reason: str, **changes: object) -> OrderWrite:
+        """The site's order with some fields changed."""
+        if view.order is None:
+            raise ValueError(f"site {view.name} has no order to change")
+        order = msgspec.structs.replace(view.order, **changes)
+        return write(view, self.namespace, self.name, order, reason)
+
+    def leaves_bad(self, view: SiteView, rollout: RolloutObject) -> bool:
+        """Whether a site goes from a banned revision back to one that is no trial of its own."""
+        return view.report.active_revision in self.bad and rollout.meta.name != self.running
+
+    def _mode(self, view: SiteView, rollout: RolloutObject) -> Mode:
+        """Direct where there is nothing good to compare with, or nothing to learn; else Canary."""
+        report, of = view.report, rollout.spec.revision
+        if rollout.spec.direct or not report.active_revision or self.leaves_bad(view, rollout):
+            return Mode.DIRECT
+        served_well = of in (report.active_revision, report.previous_revision)
+        if served_well and all(item.revision != of for item in report.refused):
+            return Mode.DIRECT
+        return Mode.DIRECT if _stable_is_down(view) else Mode.CANARY
+
+    def _canary(self, view: SiteView) -> wire.Canary:
+        """The model's canary settings; agreement with a banned revision is nothing to ask for."""
+        canary = self.spec.canary
+        if view.report.active_revision not in self.bad:
+            return canary
+        return msgspec.structs.replace(canary, gates=msgspec.structs.replace(canary.gates, min_agreement=""))
+
+    def _replaces(self, view: SiteView, target: str) -> str:
+        """The digest to leave: what serves if this hub ordered it once, else what was ordered last.
+
+        A restored or replayed hub does not know the newer digest and cannot name it, so the site refuses it.
+        """
+        serving = view.report.active_bundle
+        ordered = revision.bundle_digest(view.order.bundle) if view.order is not None else ""
+        if serving and serving != target and serving in self.digests:
+            return serving
+        return ordered if ordered != target else ""
+
+
+def write(view: SiteView, namespace: str, name: str, order: wire.Order, reason: str) -> OrderWrite:
+    """Put an order in the place of a site's present one, or beside nothing."""
+    return OrderWrite(
+        site=view.name,
+        name=names.order_name(namespace, name),
+        order=order,
+        labels=_labels(view.name, namespace, name, order),
+        reason=reason,
+        uid=view.meta.uid if view.meta else "",
+        resource_version=view.meta.resource_version if view.meta else "",
+    )
+
+
+def _labels(site: str, namespace: str, name: str, order: wire.Order) -> Mapping[str, str]:
+    return {
+        names.SITE: site,
+        names.MODEL: names.order_name(namespace, name),
+        names.REVISION: order.revision,
+        names.ROLLOUT: order.rollout,
+        names.MANAGED_BY: "edgefleet",
+    }
+
+
+def _stable_is_down(view: SiteView) -> bool:
+    """A finished order whose pods are not ready: there is no stable one to send traffic to.
+
+    The agent waits a minute before it says so, since only it can tell a restart from a failure.
+    """
+    report = view.report
+    is_ready = conditions.status_of(report.conditions, conditions.READY)
+    return view.answered and report.stage == Stage.SERVING and is_ready == conditions.FALSE

@@ -1,0 +1,242 @@
+"""The orders of one model: which to write, which to delete, and why.
+
+Going back, holding still and removing are never delayed. Offers of the running rollout were admitted by its waves;
+whatever else differs from its target catches up, at a rate and with a breaker of its own.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from edgefleet.core import failures, targets, units, waves
+from edgefleet.core import order as wire
+from edgefleet.core.attempts import Attempts
+from edgefleet.core.composing import Composer
+from edgefleet.core.fleet import Fleet, SiteView
+from edgefleet.core.order import Mode, Stage, State
+from edgefleet.core.targets import Target, Why
+from edgefleet.core.types import (
+    ModelObject,
+    ModelSpec,
+    ObjectDelete,
+    OrderWrite,
+    Outcome,
+    RolloutObject,
+)
+from edgefleet.core.verdict import HUB_BEHIND, Verdict, judge
+
+CATCH_UPS: Final = 50
+"""Sites that may be catching up at a time."""
+FREE_REMOVALS: Final = "10%"
+"""Share of a model's sites that a change of placement may remove without a person's consent, and always one site."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What to do about the orders of a model."""
+
+    writes: tuple[OrderWrite, ...]
+    deletes: tuple[ObjectDelete, ...]
+    braked: int = 0
+    """Sites that left the placement and wait for consent to be removed."""
+    broken: str = ""
+    """Why nobody catches up any more; empty: the breaker is closed."""
+    behind: int = 0
+    """Sites that still have to be offered what they should run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the orders of a pass follow from."""
+
+    model: ModelObject
+    spec: ModelSpec
+    attempts: Attempts
+    fleet: Fleet
+    admitted: Mapping[str, str]
+    """Wave by site: admitted to the running rollout in this pass."""
+    paused: bool
+    composer: Composer
+
+
+def plan(given: Given) -> Orders:
+    """Compare every order with its site's target."""
+    leaving, braked = _leaving(given)
+    urgent: list[OrderWrite] = []
+    waiting: list[tuple[SiteView, OrderWrite]] = []
+    for view in given.fleet.views:
+        if not view.readable or view.name in leaving:
+            continue
+        write, can_wait = _for_site(given, view)
+        if write is not None and can_wait:
+            waiting.append((view, write))
+        elif write is not None:
+            urgent.append(write)
+    broken = _breaker(given)
+    at_work = _catching_up(given)
+    room = 0 if given.paused or broken else max(0, CATCH_UPS - at_work)
+    caught = [write for view, write in waiting if view.online][:room]
+    return Orders(
+        writes=(
+            *(given.composer.change(view, "Removed", state=State.REMOVE) for view in leaving.values()),
+            *urgent,
+            *caught,
+        ),
+        deletes=removed(given.fleet.views),
+        braked=braked,
+        broken=broken,
+        behind=len(waiting) - len(caught),
+    )
+
+
+def approval_to_remove(model: ModelObject) -> str:
+    """What a person approves on the newest rollout to let sites lose the model; worthless after the next edit."""
+    return f"removal-{model.meta.generation}"
+
+
+def removed(views: Iterable[SiteView]) -> tuple[ObjectDelete, ...]:
+    """Orders that are carried out: their sites, no longer placed, report that nothing is left."""
+    return tuple(
+        ObjectDelete(name=view.meta.name, uid=view.meta.uid, site=view.name)
+        for view in views
+        if view.meta is not None
+        and view.order is not None
+        and view.order.state is State.REMOVE
+        and not view.placed
+        and view.answered
+        and view.report.stage == Stage.REMOVED
+    )
+
+
+# -- one site -----------------------------------------------------------------------------------------
+
+
+def _for_site(given: Given, view: SiteView) -> tuple[OrderWrite | None, bool]:
+    """The order to write for a site, and whether it may wait."""
+    attempts, compose = given.attempts, given.composer
+    running = attempts.running
+    admitted = view.name in given.admitted or (running is not None and targets.member(view, running))
+    target = targets.target(view, attempts, admitted)
+    if view.running is not None and _must_leave(view, view.running, attempts):
+        return _go_back(given, view, view.running, target), False
+    if not view.counted or target.rollout is None:
+        return None, False
+    if view.running is not None and _matches(view.running, target.rollout):
+        return _adjust(given, view, view.running, target, target.rollout)
+    if target.why is Why.ADMITTED:
+        return compose.offer(view, target.rollout, given.admitted.get(view.name, ""), "Admitted"), False
+    if target.why is Why.CURRENT:
+        return compose.offer(view, target.rollout, failures.CATCHING_UP, "CatchUp"), True
+    return None, False
+
+
+def _must_leave(view: SiteView, order: wire.Order, attempts: Attempts) -> bool:
+    """Whether an order names what may not be run: banned, refused here, or superseded before it served."""
+    if attempts.banned(order.revision, order.attempt):
+        return True
+    named = attempts.named(order.rollout)
+    if named is None:
+        return False
+    if targets.refuses(view, named, attempts):
+        return True
+    superseded = attempts.outcomes[named.meta.name] is Outcome.SUPERSEDED
+    return superseded and view.report.active_revision != order.revision and attempts.current is not None
+
+
+def _go_back(given: Given, view: SiteView, order: wire.Order, target: Target) -> OrderWrite | None:
+    """Rewrite an order at once, away or not: to what is good, or to leave alone what serves."""
+    if target.rollout is None:
+        return given.composer.change(view, "Kept", state=State.KEEP)
+    if _matches(order, target.rollout):
+        return None
+    if target.why is Why.ADMITTED:
+        return given.composer.offer(view, target.rollout, given.admitted.get(view.name, ""), "Admitted")
+    return given.composer.offer(view, target.rollout, failures.CATCHING_UP, "GoBack")
+
+
+def _adjust(
+    given: Given, view: SiteView, order: wire.Order, target: Target, rollout: RolloutObject
+) -> tuple[OrderWrite | None, bool]:
+    """Changes to an order for the right revision: in place, with no new attempt."""
+    compose = given.composer
+    if rollout.spec.direct and order.mode is Mode.CANARY and not _finished(given, view):
+        return compose.change(view, "Direct", mode=Mode.DIRECT), False
+    if order.mode is Mode.CANARY and target.why is not Why.ADMITTED and compose.leaves_bad(view, rollout):
+        return compose.change(view, "GoBack", mode=Mode.DIRECT), False
+    left = view.report.active_bundle
+    stuck = view.answered and view.report.stage == Stage.REJECTED and view.report.reason == HUB_BEHIND
+    if stuck and left in compose.digests and order.replaces != left:
+        return compose.change(view, "Replaces", replaces=left), False
+    if order.serving.replicas != given.spec.serving.replicas:
+        serving = given.composer.spec.serving
+        changed = _with_replicas(order.serving, serving.replicas)
+        return compose.change(view, "Replicas", serving=changed), True
+    return None, False
+
+
+def _finished(given: Given, view: SiteView) -> bool:
+    return judge(view, given.composer.now) in (Verdict.HEALTHY, Verdict.FAILED)
+
+
+def _with_replicas(serving: wire.Serving, replicas: int) -> wire.Serving:
+    return wire.Serving(
+        replicas=replicas, resources=serving.resources, output_compression=serving.output_compression
+    )
+
+
+def _matches(order: wire.Order, rollout: RolloutObject) -> bool:
+    return (order.revision, order.attempt, order.rollout) == (
+        rollout.spec.revision,
+        rollout.spec.attempt,
+        rollout.meta.name,
+    )
+
+
+# -- catching up --------------------------------------------------------------------------------------
+
+
+def _catching_up(given: Given) -> int:
+    """Sites at work on an order that no wave admitted."""
+    return sum(
+        view.running is not None
+        and view.running.wave == failures.CATCHING_UP
+        and judge(view, given.composer.now) is Verdict.AT_WORK
+        for view in given.fleet.counted
+    )
+
+
+def _breaker(given: Given) -> str:
+    """Why nobody may catch up: more sites failed at it than the last wave would allow."""
+    current = given.attempts.current
+    if current is None:
+        return ""
+    failed = failures.catching_up(current)
+    if failed == 0:
+        return ""
+    last = waves.effective(given.spec.rollout, current)[-1]
+    allowed = waves.allowed_failures(last, len(given.fleet.counted))
+    if failed <= allowed:
+        return ""
+    return (
+        f"{failed} sites failed to catch up with revision {current.spec.revision}, {allowed} allowed: "
+        f"apply another bundle, raise maxFailures of wave {last.name}, or abort {current.meta.name}"
+    )
+
+
+# -- leaving the placement ----------------------------------------------------------------------------
+
+
+def _leaving(given: Given) -> tuple[dict[str, SiteView], int]:
+    """Sites to be told to remove the model, and how many wait for consent instead."""
+    having = [view for view in given.fleet.views if view.site is not None and view.running is not None]
+    leaving = {view.name: view for view in having if not view.placed}
+    free = max(1, units.at_most(FREE_REMOVALS, len(having)))
+    if len(leaving) <= free or _consented(given):
+        return leaving, 0
+    return {}, len(leaving)
+
+
+def _consented(given: Given) -> bool:
+    newest = given.attempts.newest
+    asked = approval_to_remove(given.model)
+    return newest is not None and any(item.wave == asked for item in newest.spec.approvals)

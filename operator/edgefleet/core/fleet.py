@@ -1,0 +1,153 @@
+"""The sites of one model as its decision sees them: site, order and report side by side, sorted by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from edgefleet.core import liveness, names, placement
+from edgefleet.core import order as wire
+from edgefleet.core.types import (
+    Connectivity,
+    Meta,
+    ModelSeen,
+    OrderObject,
+    ReportSeen,
+    Selector,
+    SiteObject,
+)
+
+_NO_REPORT = ReportSeen()
+
+
+@dataclass(frozen=True, slots=True)
+class SiteView:
+    """One site and what it has to do with the model."""
+
+    name: str
+    site: SiteObject | None
+    """None: an order is left of a site that was deleted."""
+    labels: Mapping[str, str]
+    placed: bool
+    """Exists and is selected by the placement."""
+    eligible: bool
+    """Joined, not cordoned, understands our orders: may be offered something, and is counted."""
+    connectivity: Connectivity
+    heard: datetime | None
+    meta: Meta | None
+    """Of the order; None: there is none."""
+    order: wire.Order | None
+    """None: there is none, or it cannot be read."""
+    report: ReportSeen
+
+    @property
+    def online(self) -> bool:
+        """Heard within `offlineAfter`."""
+        return self.connectivity is Connectivity.ONLINE
+
+    @property
+    def counted(self) -> bool:
+        """Part of the model's numbers."""
+        return self.placed and self.eligible
+
+    @property
+    def readable(self) -> bool:
+        """There is no order, or one we understand."""
+        return self.meta is None or self.order is not None
+
+    @property
+    def running(self) -> wire.Order | None:
+        """The order, if it says to run something."""
+        return self.order if self.order is not None and self.order.state is wire.State.RUN else None
+
+    @property
+    def answered(self) -> bool:
+        """The report answers the live order, not an earlier one or one of an earlier life."""
+        said, meta = self.report.order, self.meta
+        return (
+            said is not None
+            and meta is not None
+            and (said.uid, said.generation) == (meta.uid, meta.generation)
+        )
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """All sites that matter to one model."""
+
+    views: tuple[SiteView, ...]
+    changes_in: float | None
+    """Seconds until silence alone changes what is thought of a placed site."""
+
+    @cached_property
+    def placed(self) -> tuple[SiteView, ...]:
+        """Sites the placement selects."""
+        return tuple(view for view in self.views if view.placed)
+
+    @cached_property
+    def counted(self) -> tuple[SiteView, ...]:
+        """Placed sites that can take part."""
+        return tuple(view for view in self.views if view.counted)
+
+
+def survey(seen: ModelSeen, selector: Selector | None, now: datetime) -> Fleet:
+    """Put sites, orders and reports together. Without a selector no site is placed."""
+    orders = {order.site: order for order in seen.orders}
+    views, changes = [], []
+    for site in seen.sites:
+        alive = liveness.judge(site, seen.operator_started, now)
+        view = _view(site, orders.pop(site.meta.name, None), selector, alive.connectivity)
+        views.append(view)
+        if view.counted and view.online and alive.changes_in is not None:
+            changes.append(alive.changes_in)
+    views.extend(_left_over(order) for order in orders.values())
+    return Fleet(tuple(sorted(views, key=lambda view: view.name)), min(changes, default=None))
+
+
+def offerable(site: SiteObject) -> bool:
+    """Whether a site may get offers: joined, heard once, not cordoned, and its agent understands our orders."""
+    return (
+        site.lease is not None
+        and site.agent is not None
+        and not site.meta.deleting
+        and not liveness.spec_of(site).cordoned
+        and names.ORDER_VERSION in site.agent.status.understands
+    )
+
+
+def _view(
+    site: SiteObject, order: OrderObject | None, selector: Selector | None, connectivity: Connectivity
+) -> SiteView:
+    return SiteView(
+        name=site.meta.name,
+        site=site,
+        labels=site.meta.labels,
+        placed=selector is not None and placement.matches(selector, site.meta.labels),
+        eligible=offerable(site),
+        connectivity=connectivity,
+        heard=_heard(site, order),
+        meta=order.meta if order else None,
+        order=order.order if order and isinstance(order.order, wire.Order) else None,
+        report=order.report if order else _NO_REPORT,
+    )
+
+
+def _heard(site: SiteObject, order: OrderObject | None) -> datetime | None:
+    """Last sign of life that vouches for the report: a beat, or the report itself."""
+    signs = (site.lease.heard if site.lease else None, order.reported if order else None)
+    return max((sign for sign in signs if sign is not None), default=None)
+
+
+def _left_over(order: OrderObject) -> SiteView:
+    return SiteView(
+        name=order.site,
+        site=None,
+        labels={},
+        placed=False,
+        eligible=False,
+        connectivity=Connectivity.UNKNOWN,
+        heard=None,
+        meta=order.meta,
+        order=order.order if isinstance(order.order, wire.Order) else None,
+        report=order.report,
+    )

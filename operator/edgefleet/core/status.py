@@ -1,0 +1,206 @@
+"""What EdgeModel and EdgeRollout say of themselves, from what was seen only."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from edgefleet.core import conditions, revision, targets, verdict
+from edgefleet.core.attempts import Attempts, Course, Intent
+from edgefleet.core.conditions import FALSE, TRUE, UNKNOWN, State
+from edgefleet.core.desired import Orders, approval_to_remove
+from edgefleet.core.fleet import Fleet
+from edgefleet.core.types import (
+    ModelObject,
+    ModelStatus,
+    Outcome,
+    RolloutObject,
+    RolloutStatus,
+    SiteCounts,
+)
+from edgefleet.core.verdict import Verdict
+from edgefleet.core.waves import Hold
+
+ACCEPTED = "Accepted"
+_ENDED_BADLY = (Outcome.ROLLED_BACK, Outcome.ABORTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a model's status follows from."""
+
+    model: ModelObject
+    intent: Intent
+    attempts: Attempts
+    fleet: Fleet
+    hold: Hold | None
+    """Of the running rollout."""
+    orders: Orders
+    now: datetime
+
+
+# -- EdgeModel ----------------------------------------------------------------------------------------
+
+
+def of_invalid(model: ModelObject, message: str, now: datetime) -> ModelStatus:
+    """An EdgeModel whose spec cannot be read: everything else stays as it was."""
+    states = {
+        ACCEPTED: (FALSE, "InvalidSpec", message),
+        **conditions.stalled("InvalidSpec", message),
+    }
+    return msgspec.structs.replace(
+        model.status,
+        observed_generation=model.meta.generation,
+        conditions=conditions.build(states, model.status.conditions, model.meta.generation, now),
+    )
+
+
+def of_model(facts: Facts) -> ModelStatus:
+    """The whole status of an EdgeModel."""
+    model, attempts = facts.model, facts.attempts
+    states = {ACCEPTED: _accepted(facts.intent), **_progress(facts)}
+    current, newest = attempts.current, attempts.newest
+    return ModelStatus(
+        observed_generation=model.meta.generation,
+        conditions=conditions.build(states, model.status.conditions, model.meta.generation, facts.now),
+        current_revision=current.spec.revision if current else "",
+        current_bundle=current.spec.bundle if current else "",
+        target_revision=facts.intent.wanted.revision,
+        rollout=newest.meta.name if newest else model.status.rollout,
+        sites=_sites(facts),
+    )
+
+
+def _accepted(intent: Intent) -> State:
+    match intent.course:
+        case Course.CHECKING if intent.reason == "Checking":
+            return (UNKNOWN, "Checking", intent.message)
+        case Course.CHECKING | Course.BUNDLE_INVALID:
+            return (FALSE, intent.reason, intent.message)
+        case _:
+            return (
+                TRUE,
+                "BundleVerified",
+                "the spec is valid; the bundle exists and is signed by a trusted key",
+            )
+
+
+def _progress(facts: Facts) -> dict[str, State]:
+    """Ready, Reconciling and Stalled: the first thing that keeps the model from being ready."""
+    intent = facts.intent
+    match intent.course:
+        case Course.BUNDLE_INVALID:
+            return conditions.stalled("BundleInvalid", f"{intent.reason}: {intent.message}")
+        case Course.CHECKING:
+            return conditions.reconciling(intent.reason, intent.message)
+        case Course.NO_SITES | Course.FAILED_BEFORE:
+            return conditions.stalled(intent.course.value, intent.message)
+        case Course.START:
+            return conditions.reconciling(
+                "NewRevision", f"revision {intent.wanted.revision} is about to start"
+            )
+        case Course.FOLLOW | Course.GIVE_UP | Course.SETTLED:
+            return _following(facts)
+
+
+def _following(facts: Facts) -> dict[str, State]:
+    newest = facts.attempts.newest
+    if facts.orders.braked:
+        return conditions.stalled("RemovalNeedsApproval", _brake(facts, facts.orders.braked))
+    if not facts.fleet.placed:
+        text = "spec.placement.siteSelector matches no EdgeSite: correct it or label sites"
+        return conditions.stalled("NoSitesMatch", text)
+    if facts.hold is not None:
+        say = conditions.stalled if facts.hold.stalled else conditions.reconciling
+        return say(facts.hold.reason, facts.hold.message)
+    settled = facts.intent.course in (Course.GIVE_UP, Course.SETTLED)
+    if newest is not None and not settled and facts.attempts.outcomes[newest.meta.name] in _ENDED_BADLY:
+        outcome = facts.attempts.outcomes[newest.meta.name]
+        return conditions.stalled(outcome.value, ended_badly(newest, outcome, facts.attempts))
+    if facts.orders.broken:
+        return conditions.stalled("CatchUpFailing", facts.orders.broken)
+    return conditions.ready("Complete", _complete(facts))
+
+
+def _brake(facts: Facts, sites: int) -> str:
+    newest = facts.attempts.newest
+    name = newest.meta.name if newest else facts.model.meta.name
+    return (
+        f"{sites} sites left the placement; nothing is removed until the selector is put right or a person consents: "
+        f"`edgefleet rollout approve {name} --wave {approval_to_remove(facts.model)}`"
+    )
+
+
+def _complete(facts: Facts) -> str:
+    counts, current = _sites(facts), facts.attempts.current
+    digest = revision.bundle_digest(current.spec.bundle) if current else ""
+    text = f"revision {current.spec.revision if current else ''} ({digest}) serves at {counts.updated} of {counts.desired} sites"
+    rest = counts.desired - counts.updated
+    return (
+        text
+        if not rest
+        else f"{text}; {counts.unreachable} unreachable will catch up, {counts.blocked} blocked"
+    )
+
+
+def ended_badly(rollout: RolloutObject, outcome: Outcome, attempts: Attempts) -> str:
+    """What failed, where first and why, and what serves instead: both digests, for people and dashboards."""
+    spec = rollout.spec
+    text = f"revision {spec.revision} ({revision.bundle_digest(spec.bundle)}) "
+    text += "was aborted" if outcome is Outcome.ABORTED else "failed and was taken back"
+    if rollout.status.failures:
+        first = rollout.status.failures[0]
+        text += f": {rollout.status.counts.failed} failed, first {first.site} with {first.reason}: {first.message}"
+    good = attempts.current
+    if good is None:
+        return f"{text}; there is no good revision to go back to, sites are left as they are"
+    return f"{text}; sites serve revision {good.spec.revision} ({revision.bundle_digest(good.spec.bundle)})"
+
+
+def _sites(facts: Facts) -> SiteCounts:
+    wanted = facts.intent.wanted.revision
+    last = facts.attempts.last_of(wanted)
+    tally: Counter[str] = Counter()
+    for view in facts.fleet.counted:
+        order = view.running
+        judged = verdict.judge(view, facts.now) if order is not None else None
+        tally["updated"] += judged is Verdict.HEALTHY and order is not None and order.revision == wanted
+        tally["healthy"] += judged is Verdict.HEALTHY
+        tally["unreachable"] += not view.online or judged is Verdict.UNREACHABLE
+        tally["blocked"] += judged is Verdict.BLOCKED
+        tally["failed"] += last is not None and targets.refuses(view, last, facts.attempts)
+    return SiteCounts(desired=len(facts.fleet.counted), **tally)
+
+
+# -- EdgeRollout --------------------------------------------------------------------------------------
+
+
+def of_rollout(
+    rollout: RolloutObject, before: RolloutStatus, hold: Hold | None, attempts: Attempts, now: datetime
+) -> RolloutStatus:
+    """The rollout's status with its conditions. What ended long ago keeps what it said then."""
+    status, generation = rollout.status, rollout.meta.generation
+    outcome = status.outcome
+    if outcome is not Outcome.NONE and outcome is before.outcome and before.conditions:
+        return msgspec.structs.replace(status, observed_generation=generation, conditions=before.conditions)
+    match outcome:
+        case Outcome.NONE:
+            states = _running(hold)
+        case Outcome.COMPLETE:
+            states = conditions.ready(
+                "Complete", f"{status.counts.healthy} of {status.counts.desired} sites healthy"
+            )
+        case Outcome.SUPERSEDED:
+            states = conditions.stalled("Superseded", "a newer revision was asked for")
+        case Outcome.ROLLED_BACK | Outcome.ABORTED:
+            states = conditions.stalled(outcome.value, ended_badly(rollout, outcome, attempts))
+    built = conditions.build(states, before.conditions, generation, now)
+    return msgspec.structs.replace(status, observed_generation=generation, conditions=built)
+
+
+def _running(hold: Hold | None) -> dict[str, State]:
+    if hold is None:
+        return conditions.reconciling("WaveRunning", "")
+    say = conditions.stalled if hold.stalled else conditions.reconciling
+    return say(hold.reason, hold.message)

@@ -1,0 +1,84 @@
+"""The one function that says what a site should run.
+
+Rollback, supersede, undo, late joiners and returning sites are all this function; it works on orders. Waves decide
+only who is admitted.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from edgefleet.core import verdict
+from edgefleet.core.attempts import Attempts
+from edgefleet.core.fleet import SiteView
+from edgefleet.core.types import Outcome, RolloutObject
+
+
+class Why(StrEnum):
+    """Which rule chose a target."""
+
+    ADMITTED = "Admitted"
+    SUPERSEDED = "Superseded"
+    CURRENT = "Current"
+    NO_GOOD_REVISION = "NoGoodRevision"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a site should run; no rollout: nothing better than what it runs now."""
+
+    rollout: RolloutObject | None
+    why: Why
+
+
+def target(view: SiteView, attempts: Attempts, admitted: bool) -> Target:
+    """Choose for one site. `admitted`: to a wave of the running rollout, now or before."""
+    running = attempts.running
+    if running is not None and admitted and not refuses(view, running, attempts):
+        return Target(running, Why.ADMITTED)
+    if running is not None and (held := superseded_here(view, attempts)) is not None:
+        return Target(held, Why.SUPERSEDED)
+    for good in attempts.good:
+        if not refuses(view, good, attempts):
+            return Target(good, Why.CURRENT)
+    return Target(_serving(view, attempts), Why.NO_GOOD_REVISION)
+
+
+def member(view: SiteView, rollout: RolloutObject) -> bool:
+    """Whether a site's order was written for a rollout: membership lives in the orders."""
+    order = view.running
+    return (
+        order is not None
+        and order.rollout == rollout.meta.name
+        and (order.revision, order.attempt) == (rollout.spec.revision, rollout.spec.attempt)
+    )
+
+
+def refuses(view: SiteView, rollout: RolloutObject, attempts: Attempts) -> bool:
+    """Whether a site failed with a revision: by its own word, or by what the rollout remembers of it."""
+    spec = rollout.spec
+    if verdict.refusal(view.report, spec.revision, spec.attempt) is not None:
+        return True
+    return view.name in attempts.failed_sites[rollout.meta.name]
+
+
+def superseded_here(view: SiteView, attempts: Attempts) -> RolloutObject | None:
+    """The superseded rollout whose revision serves here by order and report, as long as nothing is held against it."""
+    order = view.running
+    found = attempts.named(order.rollout) if order is not None else None
+    if order is None or found is None or attempts.outcomes[found.meta.name] is not Outcome.SUPERSEDED:
+        return None
+    here = view.report.active_revision == order.revision == found.spec.revision
+    good = not attempts.banned(order.revision, order.attempt) and not refuses(view, found, attempts)
+    return found if here and good else None
+
+
+def _serving(view: SiteView, attempts: Attempts) -> RolloutObject | None:
+    """The rollout of what serves here now, unless it is banned."""
+    for item in attempts.all:
+        if (
+            item.spec.revision == view.report.active_revision
+            and not attempts.banned(item.spec.revision, item.spec.attempt)
+            and not refuses(view, item, attempts)
+        ):
+            return item
+    return None
