@@ -6,6 +6,7 @@ import json
 import ssl
 import urllib.error
 import urllib.request
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,8 +57,11 @@ class Api:
         """Server-side apply: the same whether the object is there or not."""
         self.call("PATCH", f"{path}?fieldManager=localkube&force=true", body, "application/apply-patch+yaml")
 
-    def node_ready(self, name: str) -> bool:
-        """Whether the node is there and says Ready."""
+    def node_ready(self, name: str, since: datetime | None = None) -> bool:
+        """Whether the node says Ready, and has said so since then: an old word outlives its kubelet."""
         node = self.get(f"/api/v1/nodes/{name}")
         conditions = node["status"].get("conditions", []) if node else []
-        return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+        ready = [each for each in conditions if each["type"] == "Ready" and each["status"] == "True"]
+        return any(
+            since is None or datetime.fromisoformat(each["lastHeartbeatTime"]) >= since for each in ready
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import socket
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ TUNABLES = (
     "kernel/keys/root_maxkeys",
     "kernel/keys/root_maxbytes",
 )
+LOCK = Path(f"{MACHINE}.lock")
 SAVED = MACHINE / "machine.saved"
 NETNS_FOLDER = Path("/run/netns")
 # kubelet has this path built in, whatever its root folder is.
@@ -37,10 +39,15 @@ PLUGIN_SOCKET = Path("/var/lib/kubelet/device-plugins/kubelet.sock")
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    MACHINE.mkdir(mode=0o755, exist_ok=True)
-    with Path(f"{MACHINE}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    while True:
+        with LOCK.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # The last cluster to go deletes the file: who waited on it has locked nothing.
+            if not LOCK.exists() or LOCK.stat().st_ino != os.fstat(lock.fileno()).st_ino:
+                continue
+            MACHINE.mkdir(mode=0o755, exist_ok=True)
+            yield
+            return
 
 
 def _all() -> dict[str, dict[str, str]]:
@@ -56,11 +63,12 @@ def _stale(claim: dict[str, str]) -> bool:
     return not Path(claim["home"]).exists() and not Path("/run/netns", claim["netns"] or "-").exists()
 
 
-def take_index(name: str, home: Path) -> int:
-    """An address for a new cluster, and the bridges to use it on."""
+def take_index(name: str, home: Path, wanted: int | None = None) -> int:
+    """An address for a cluster, the one it had before when there is one, and the bridges to use it on."""
     netns = f"ef-{name}"
     with _locked():
         held = _all()
+        order = range(plan.MAX_CLUSTERS) if wanted is None else (wanted,)
         for key, claim in held.items():
             if claim["home"] == str(home):
                 _machine_up()
@@ -70,8 +78,13 @@ def take_index(name: str, home: Path) -> int:
                     f"'{name}' is already a cluster of {claim['home']}: take another name, or end that one first with"
                     f" LOCALKUBE_STATE={Path(claim['home']).parent} python3 localkube down {name}"
                 )
-        free = (each for each in range(plan.MAX_CLUSTERS) if str(each) not in held or _stale(held[str(each)]))
-        index = next(free, plan.MAX_CLUSTERS)
+        free = (each for each in order if str(each) not in held or _stale(held[str(each)]))
+        index = next(free, None)
+        if index is None and wanted is not None:
+            raise LocalkubeError(
+                f"another cluster took the address of '{name}': run `python3 localkube down {name}` and `up` again"
+            )
+        index = plan.MAX_CLUSTERS if index is None else index
         plan.addresses(index)
         _write(str(index), home, netns)
         _machine_up()
@@ -114,7 +127,7 @@ def release(home: Path) -> None:
         _machine_as_before()
         with suppress(OSError):
             MACHINE.rmdir()
-    Path(f"{MACHINE}.lock").unlink(missing_ok=True)
+            LOCK.unlink(missing_ok=True)
 
 
 def _machine_as_before() -> None:

@@ -96,11 +96,7 @@ def _planned(name: str, *, full: bool) -> Cluster:
         cluster.save()
     elif full:
         # The claim lives in /run and is gone after a restart of the machine.
-        index = claims.take_index(name, home)
-        if index != cluster.index:
-            raise LocalkubeError(
-                f"another cluster took the address of '{name}': run `python3 localkube down {name}` first"
-            )
+        claims.take_index(name, home, cluster.index)
     elif processes.running(home / "pids" / "kube-apiserver") is None:
         processes.end_named(home, DAEMONS_API, patience=1.0)
         cluster = replace(cluster, api_port=controlplane.free_port(), kine_port=controlplane.free_port())
@@ -151,10 +147,10 @@ def _start_full(cluster: Cluster, began: float) -> None:
     told("containerd answers")
     controlplane.wait_for_api(cluster)
     told("API server answers")
-    node.start_kubelet(cluster)
+    since = node.start_kubelet(cluster)
     controlplane.start_controllers(cluster)
     node.start_addons(cluster)
     node.start_proxy(cluster)
-    node.wait_for_node(cluster)
+    node.wait_for_node(cluster, since)
     told("node Ready")
     controlplane.wait_for_controllers(cluster)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,8 +110,10 @@ def wait_for_containerd(cluster: Cluster) -> None:
         archive.unlink()
 
 
-def start_kubelet(cluster: Cluster) -> None:
-    """kubelet, with its pods in the cluster's own control group."""
+def start_kubelet(cluster: Cluster) -> datetime | None:
+    """kubelet, with its pods in the cluster's own control group. Says when, unless it ran already."""
+    if processes.running(cluster.home / "pids" / "kubelet") is not None:
+        return None
     cgroups.create(cluster.cgroup)
     resolv = cluster.home / "resolv.conf"
     resolv.write_text("")
@@ -125,6 +128,8 @@ def start_kubelet(cluster: Cluster) -> None:
         f"--node-ip={cluster.mgmt_ip}",
     ]
     processes.start(cluster.home, "kubelet", [gobuild.binary(), "kubelet", *flags], netns=cluster.netns)
+    # Kubernetes tells times in whole seconds.
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 def _kubelet_config(cluster: Cluster) -> dict[str, object]:
@@ -253,7 +258,7 @@ def _objects(cluster: Cluster) -> list[tuple[str, dict[str, object]]]:
     ]
 
 
-def wait_for_node(cluster: Cluster, timeout: float = 120) -> None:
+def wait_for_node(cluster: Cluster, since: datetime | None, timeout: float = 120) -> None:
     """Until the node says Ready and every daemon lives."""
     api = Api(cluster)
     names = (
@@ -266,7 +271,7 @@ def wait_for_node(cluster: Cluster, timeout: float = 120) -> None:
         "kube-apiserver",
     )
     alive = partial(processes.must_live, cluster.home, names)
-    wait_for(f"{cluster.name}: node Ready", lambda: api.node_ready(cluster.name), timeout, alive)
+    wait_for(f"{cluster.name}: node Ready", lambda: api.node_ready(cluster.name, since), timeout, alive)
     alive()
 
 

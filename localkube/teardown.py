@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
@@ -32,31 +33,35 @@ def down(name: str) -> None:
     """End and delete one cluster, however far its start had come."""
     home = places.state_dir() / name
     began = time.monotonic()
+    had_node = _may_have_node(name, home)
+    if had_node and os.geteuid() != 0:
+        raise LocalkubeError(
+            f"'{name}' has namespaces and mounts that only root can remove: run `down` as root (sudo)"
+        )
     processes.end_named(home, STARTERS, patience=2.0)
-    if processes_root(home):
-        group = f"ef-{name}"
-        cgroups.kill(group, patience=3.0)
+    if had_node:
+        cgroups.kill(f"ef-{name}", patience=3.0)
     processes.end(processes.below(home), patience=2.0)
-    if processes_root(home):
+    if had_node:
         _forget_sockets(home)
         unmount_below(home)
         cgroups.remove(f"ef-{name}")
-        _namespace(name, home)
+        index = claims.held_by(home)
+        if index is not None:
+            network.namespace_down(f"ef-{name}", index)
         _forget_traces(home)
     _delete(home)
     claims.release(home)
     say(f"{name}: gone ({time.monotonic() - began:.1f} s)")
 
 
-def processes_root(home: Path) -> bool:
-    """Whether the cluster has parts that only root can have made."""
-    return claims.held_by(home) is not None
-
-
-def _namespace(name: str, home: Path) -> None:
-    index = claims.held_by(home)
-    if index is not None:
-        network.namespace_down(f"ef-{name}", index)
+def _may_have_node(name: str, home: Path) -> bool:
+    """By its claim, its record, or its mounts: any of them may be missing after a crash."""
+    with suppress(LocalkubeError):
+        record = places.load(name)
+        if record is not None and record.full:
+            return True
+    return claims.held_by(home) is not None or bool(mounts_below(home))
 
 
 def mounts_below(home: Path) -> list[str]:

@@ -107,11 +107,11 @@ def test_an_approved_request_gets_a_certificate_that_opens_one_namespace(
         "rsa:2048",
         "-nodes",
         "-keyout",
-        key,
+        str(key),
         "-subj",
         "/O=sites/CN=site-1",
     ]
-    subprocess.run([*words, "-out", request], check=True, capture_output=True)
+    subprocess.run([*words, "-out", str(request)], check=True, capture_output=True)
     body = {
         "apiVersion": "certificates.k8s.io/v1",
         "kind": "CertificateSigningRequest",
