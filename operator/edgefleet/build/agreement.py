@@ -40,39 +40,39 @@ def rule_for(outputs: Sequence[Tensor], answers: Arrays) -> Rule:
 
 
 def agreement(rule: Rule, expected: Arrays, got: Arrays) -> float:
-    """Share (0 to 1) of answers that agree, averaged over the outputs. NaN agrees with nothing."""
-    return float(np.mean([_output(rule, expected[name], got[name]).mean() for name in expected]))
+    """Share (0 to 1) of answers that agree, in the output where fewest do. NaN agrees with nothing."""
+    return min(float(_same(rule, expected[name], got[name]).mean()) for name in expected)
 
 
 def accuracy(rule: Rule, labels: Arrays, got: Arrays) -> float:
-    """Share (0 to 1) of answers that are right, averaged over the outputs that have labels."""
-    return float(np.mean([_labelled(rule, name, label, got[name]).mean() for name, label in labels.items()]))
+    """Share (0 to 1) of answers that are right, averaged over the outputs that have labels. Raises GoldenInvalid."""
+    return float(np.mean([_right(rule, name, label, got[name]).mean() for name, label in labels.items()]))
 
 
-def _output(rule: Rule, expected: NDArray[Any], got: NDArray[Any]) -> NDArray[np.bool_]:
+def _same(rule: Rule, expected: NDArray[Any], got: NDArray[Any]) -> NDArray[np.bool_]:
     if expected.shape != got.shape:
         return np.zeros(1, dtype=np.bool_)
-    if not np.issubdtype(expected.dtype, np.floating):
+    if not np.issubdtype(expected.dtype, np.floating) or rule.metric == "equal":
         return np.asarray(expected == got)
     if rule.metric == "top1" and _ranked(expected):
         sound = ~np.isnan(expected).any(axis=-1) & ~np.isnan(got).any(axis=-1)
         return np.asarray(sound & (expected.argmax(axis=-1) == got.argmax(axis=-1)))
-    if rule.metric == "equal":
-        return np.asarray(expected == got)
-    return np.asarray(np.isclose(got, expected, rtol=rule.rtol, atol=rule.atol))
+    return np.asarray(
+        np.isclose(got.astype(np.float64), expected.astype(np.float64), rtol=rule.rtol, atol=rule.atol)
+    )
 
 
-def _labelled(rule: Rule, name: str, label: NDArray[Any], got: NDArray[Any]) -> NDArray[np.bool_]:
-    if label.shape == got.shape:
-        return _output(rule, label.astype(got.dtype), got)
+def _right(rule: Rule, name: str, label: NDArray[Any], got: NDArray[Any]) -> NDArray[np.bool_]:
     if rule.metric == "top1" and _ranked(got) and label.size == got.size // got.shape[-1]:
         sound = ~np.isnan(got).any(axis=-1)
         return np.asarray(sound & (label.reshape(got.shape[:-1]) == got.argmax(axis=-1)))
-    if label.size == got.size:
-        return _output(rule, label.reshape(got.shape).astype(got.dtype), got)
-    raise GoldenInvalid(
-        f"'label/{name}' has shape {label.shape}, which does not fit the output's {got.shape}"
-    )
+    if label.size != got.size:
+        raise GoldenInvalid(
+            f"'label/{name}' has shape {label.shape}, which does not fit the output's {got.shape}"
+        )
+    label = label.reshape(got.shape)
+    # whole numbers are compared as they are: a cast could make 256 a 0
+    return _same(rule, label.astype(np.float64) if np.issubdtype(got.dtype, np.floating) else label, got)
 
 
 def _ranked(array: NDArray[Any]) -> bool:

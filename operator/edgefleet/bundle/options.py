@@ -46,18 +46,27 @@ def docker_credentials(text: str | bytes) -> dict[str, tuple[str, str]]:
 
     Credential helpers are not started. Raises ValueError naming the host whose entry is broken.
     """
-    auths = json.loads(text).get("auths") or {}
-    found = {}
-    for host, entry in auths.items():
-        plain = host.removeprefix("https://").removeprefix("http://").split("/", 1)[0]
-        if entry.get("username"):
-            found[plain] = (str(entry["username"]), str(entry.get("password", "")))
-        elif entry.get("auth"):
-            try:
-                user, _, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
-            except (binascii.Error, UnicodeDecodeError) as error:
-                raise ValueError(
-                    f"docker config: the auth of {host!r} is not base64 of user:password"
-                ) from error
-            found[plain] = (user, password)
-    return found
+    document = json.loads(text)
+    auths = document.get("auths", {}) if isinstance(document, dict) else None
+    if not isinstance(auths, dict):
+        raise ValueError("docker config: `auths` must be an object")  # noqa: TRY004 - the file's fault, not the caller's
+    return {_host(host): found for host, entry in auths.items() if (found := _login(host, entry)) is not None}
+
+
+def _host(text: str) -> str:
+    """Return the host of an entry; docker itself writes some as addresses."""
+    return text.removeprefix("https://").removeprefix("http://").split("/", 1)[0]
+
+
+def _login(host: str, entry: object) -> tuple[str, str] | None:
+    if not isinstance(entry, dict):
+        raise ValueError(f"docker config: the entry of {host!r} must be an object")  # noqa: TRY004
+    if entry.get("username"):
+        return str(entry["username"]), str(entry.get("password", ""))
+    if not entry.get("auth"):
+        return None
+    try:
+        user, _, password = base64.b64decode(str(entry["auth"]), validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"docker config: the auth of {host!r} is not base64 of user:password") from error
+    return user, password

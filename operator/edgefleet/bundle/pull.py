@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from edgefleet.bundle.download import download
-from edgefleet.bundle.errors import DigestMismatch, Malformed, NotInStore, SizeMismatch, Unsigned
+from edgefleet.bundle.errors import DigestMismatch, Malformed, NotInStore, SizeMismatch, TooLarge, Unsigned
 from edgefleet.bundle.format import (
     DOCUMENT_CAP,
     ENVELOPE_CAP,
@@ -89,8 +89,8 @@ async def examine(source: Source, reference: Reference, trust: Trust) -> Examine
         raise Unsigned(f"{reference} carries no signature")
     if len(envelopes) > 1:
         raise Malformed(f"the manifest lists {len(envelopes)} signature envelopes; one is allowed")
-    config_bytes = await source.document(reference, manifest.config, DOCUMENT_CAP)
-    envelope = await source.document(reference, envelopes[0], ENVELOPE_CAP)
+    config_bytes = await _document(source, reference, manifest.config, DOCUMENT_CAP)
+    envelope = await _document(source, reference, envelopes[0], ENVELOPE_CAP)
     payload, signed_by = trust.verify(envelope)
     if payload != config_bytes:
         raise Malformed("what was signed is not, byte for byte, the bundle.json of the manifest")
@@ -101,6 +101,15 @@ async def examine(source: Source, reference: Reference, trust: Trust) -> Examine
         BundleInfo(reference, config, manifest, signed_by, documents),
         (manifest_bytes, config_bytes, envelope),
     )
+
+
+async def _document(source: Source, reference: Reference, descriptor: Descriptor, cap: int) -> bytes:
+    if descriptor.size > cap:
+        raise TooLarge(f"{descriptor.media_type} of {descriptor.size} bytes; {cap} are allowed")
+    data = await source.document(reference, descriptor, cap)
+    if len(data) != descriptor.size:
+        raise SizeMismatch(f"{descriptor.digest} has {len(data)} bytes, the manifest says {descriptor.size}")
+    return data
 
 
 async def check(ref: str, trust: Trust, options: RegistryOptions | None = None) -> BundleInfo:
