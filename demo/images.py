@@ -41,27 +41,30 @@ def _sources() -> Iterable[Path]:
                 yield path
 
 
-def build(say: Callable[[str], None]) -> Built:
-    """Build what changed. Raises CommandError."""
-    made = tag()
+def build(say: Callable[[str], None], *, release: bool = False) -> Built:
+    """Build what changed: `<name>-dev.tar`, tagged by its sources, or `<name>.tar`, tagged by the version.
+
+    Raises CommandError.
+    """
+    made, suffix = (TAG, "") if release else (tag(), "-dev")
     archives = []
     for name, dockerfile in DOCKERFILES.items():
         say(f"image {name}:{made}")
-        wheels = FOLDER / name / "wheels"
         sources = [word for folder in SOURCES[name] for word in ("--source", folder)]
-        _localkube("wheels", "--requirements", f"requirements/{name}.txt", *sources, "--output", str(wheels))
-        archive = FOLDER / f"{name}.tar"
+        wheels = ["--requirements", f"requirements/{name}.txt", *sources]
+        _localkube("wheels", *wheels, "--output", str(FOLDER / name / "wheels"))
+        archive = FOLDER / f"{name}{suffix}.tar"
         _localkube(
             *("build-image", "--dockerfile", dockerfile, "--context", str(FOLDER / name)),
             *("--tag", f"{name}:{made}", "--output", str(archive)),
         )
         archives.append(archive)
-    return Built(names(), tuple(archives))
+    return Built(names(made), tuple(archives))
 
 
-def names() -> Images:
-    """The images of the sources as they are, as kubelets know them."""
-    made = tag()
+def names(made: str = "") -> Images:
+    """The images with a tag, by default that of the sources as they are, as kubelets know them."""
+    made = made or tag()
     return Images(f"docker.io/library/edgefleet:{made}", f"docker.io/library/edgepod:{made}")
 
 
@@ -71,7 +74,7 @@ def _localkube(*arguments: str) -> None:
 
 def main(push: str) -> int:
     """`make images`: build, say where they are, push where that was asked for."""
-    built = build(lambda text: print(text, file=sys.stderr))
+    built = build(lambda text: print(text, file=sys.stderr), release=True)
     for archive in built.archives:
         print(archive.relative_to(ROOT))
     for name in DOCKERFILES if push else ():

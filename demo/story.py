@@ -42,7 +42,7 @@ def edge_model(bundle: Bundle) -> dict[str, Any]:
         "metadata": {"name": MODEL, "namespace": NAMESPACE},
         "spec": {
             "bundle": bundle.reference,
-            "variants": ["int8", "fp32"],
+            "variants": ["int8"],
             "placement": {"siteSelector": {}},
             "serving": {
                 "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "128Mi"}}
