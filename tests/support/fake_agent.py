@@ -154,6 +154,7 @@ class FakeAgent:
         self.orders: dict[str, Object] = {}
         self.obeyed: list[Order] = []
         """Every different order ever seen, in order."""
+        self.policy_generation = 0
         self.fingerprint = ""
         """As the answer to the latest beat had it."""
         self._active: dict[str, Order] = {}
@@ -209,8 +210,11 @@ class FakeAgent:
         await self.api.close()
 
     async def announce(self) -> None:
-        """Report the site's inventory and which orders it understands."""
+        """Report the site's inventory, which orders it understands, and that it obeys its policy."""
+        policy = await self.api.get(kinds.EDGE_AGENT, self.namespace, names.AGENT)
+        self.policy_generation = policy["metadata"]["generation"]
         status = {
+            "observedGeneration": self.policy_generation,
             "agentVersion": "0.1.0-fake",
             "kubernetesVersion": "v1.36.3",
             "understands": [names.ORDER_VERSION],
@@ -241,6 +245,8 @@ class FakeAgent:
             with contextlib.suppress(errors.ApiError):
                 await self.beat()
                 await self.look()
+                if self.fingerprint != self.expected_fingerprint(self.policy_generation):
+                    await self.announce()
             await asyncio.sleep(self.beat_every)
 
     async def look(self) -> None:

@@ -72,8 +72,7 @@ def _config(version: int, model: fmt.File, golden: fmt.File) -> fmt.BundleConfig
         report=fmt.BuildReport(
             max_drop=0.01,
             measured_by="agreement",
-            before=fmt.Measured(variant="fp32", size=1),
-            after=(),
+            before=fmt.Measured(variant="fp32", bytes=7, agreement=1.0, drop=0.0),
         ),
     )
 

@@ -71,6 +71,9 @@ def _join(seen: CsrSeen, site: SiteObject, name: str) -> CsrDecision:
         return CsrDeny(
             "WrongToken", f"{seen.username} may not ask for site {name}: use the token made for it"
         )
+    if seen.token_key and seen.token_key != seen.public_key_sha256:
+        text = f"the token of site {name} has joined another key already: `edgefleet site token {name} --replace` makes a new one"
+        return CsrDeny("TokenUsed", text)
     fixed = site.spec.public_key_sha256 if isinstance(site.spec, SiteSpec) else ""
     if fixed and fixed != seen.public_key_sha256:
         text = f"EdgeSite {name} fixes another key in spec.publicKeySHA256: correct it or take it out"

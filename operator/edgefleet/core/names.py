@@ -26,6 +26,8 @@ RETRY: Final = "edgefleet.dev/retry"
 """On an EdgeModel: any new value starts another attempt at a revision that failed."""
 PUBLIC_KEY: Final = "edgefleet.dev/public-key-sha256"
 """On a site's namespace on the hub: SHA-256 (hex) of the public key (DER SubjectPublicKeyInfo) that joined."""
+JOIN_ACCOUNT: Final = "edgefleet.dev/join-account"
+"""On a site's namespace on the hub: uid of the ServiceAccount whose token joined the key above; it can join no other."""
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 
 # -- field managers: one writer per field -----------------------------------------------------------

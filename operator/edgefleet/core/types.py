@@ -531,6 +531,8 @@ class CsrSeen:
     namespace: NamespaceSeen | None
     problem: str = ""
     """Why the request cannot be read (not PEM, bad signature); empty: it can."""
+    token_key: str = ""
+    """Key that was joined by the very token that asks now (hex SHA-256); empty: the token has joined none."""
 
 
 # -- what is to be done -------------------------------------------------------------------------------

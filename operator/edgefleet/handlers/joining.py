@@ -76,8 +76,19 @@ class Joining:
             decided=bool((raw.get("status") or {}).get("conditions")),
             site=self._seen.site(named) if named else None,
             namespace=await self._sites.namespace(named) if named else None,
+            token_key=await self._joined_by(str(raw["spec"].get("uid") or ""), named) if named else "",
             **asked,
         )
+
+    async def _joined_by(self, account: str, site: str) -> str:
+        """The key that the token of a ServiceAccount (by uid) has joined to a site; empty: none."""
+        try:
+            raw = await self._api.get(kinds.NAMESPACE, None, names.site_namespace(site))
+        except errors.NotFound:
+            return ""
+        marks = raw["metadata"].get("annotations") or {}
+        used = account and marks.get(names.JOIN_ACCOUNT) == account
+        return str(marks.get(names.PUBLIC_KEY) or "") if used else ""
 
     async def _approve(self, raw: Object, seen: CsrSeen, approve: CsrApprove) -> None:
         """Bind the key, give the site its place, and only then let the certificate be made."""
@@ -89,6 +100,9 @@ class Joining:
         binding = self._seen.bindings.get(names.site_namespace(approve.site), BINDING)
         if binding is None or binding.user != approve.user:
             raise errors.Conflict(f"site {approve.site} has no binding for {approve.user} yet")
+        if approve.joining:  # from here on the token can join no other key
+            mark = {"metadata": {"annotations": {names.JOIN_ACCOUNT: raw["spec"].get("uid")}}}
+            await self._api.merge_patch(kinds.NAMESPACE, None, names.site_namespace(approve.site), mark)
         await self._answer(raw, "Approved", "SiteKnown", approve.message)
         self._metrics.answered("approved")
 
