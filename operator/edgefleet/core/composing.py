@@ -6,10 +6,10 @@ from datetime import datetime
 
 import msgspec
 
-from edgefleet.core import conditions, names, revision, units
+from edgefleet.core import names, revision, units
 from edgefleet.core import order as wire
 from edgefleet.core.fleet import SiteView
-from edgefleet.core.order import Mode, Stage, State
+from edgefleet.core.order import Mode, State
 from edgefleet.core.types import ModelSpec, OrderWrite, RolloutObject
 
 
@@ -62,14 +62,16 @@ class Composer:
         return view.report.active_revision in self.bad and rollout.meta.name != self.running
 
     def _mode(self, view: SiteView, rollout: RolloutObject) -> Mode:
-        """Direct where there is nothing good to compare with, or nothing to learn; else Canary."""
+        """Direct where there is nothing good to compare with, or nothing to learn; else Canary.
+
+        A site whose stable pods are down takes a Canary order up like a Direct one: only it can tell a restart from that.
+        """
         report, of = view.report, rollout.spec.revision
         if rollout.spec.direct or not report.active_revision or self.leaves_bad(view, rollout):
             return Mode.DIRECT
         served_well = of in (report.active_revision, report.previous_revision)
-        if served_well and all(item.revision != of for item in report.refused):
-            return Mode.DIRECT
-        return Mode.DIRECT if _stable_is_down(view) else Mode.CANARY
+        failed_here = any(item.revision == of for item in report.refused)
+        return Mode.DIRECT if served_well and not failed_here else Mode.CANARY
 
     def _canary(self, view: SiteView) -> wire.Canary:
         """The model's canary settings; agreement with a banned revision is nothing to ask for."""
@@ -111,13 +113,3 @@ def _labels(site: str, namespace: str, name: str, order: wire.Order) -> Mapping[
         names.ROLLOUT: order.rollout,
         names.MANAGED_BY: "edgefleet",
     }
-
-
-def _stable_is_down(view: SiteView) -> bool:
-    """A finished order whose pods are not ready: there is no stable one to send traffic to.
-
-    The agent waits a minute before it says so, since only it can tell a restart from a failure.
-    """
-    report = view.report
-    is_ready = conditions.status_of(report.conditions, conditions.READY)
-    return view.answered and report.stage == Stage.SERVING and is_ready == conditions.FALSE
