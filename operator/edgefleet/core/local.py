@@ -58,7 +58,7 @@ class Served(Remembered, frozen=True, kw_only=True):
 class Record(Remembered, frozen=True, kw_only=True):
     """Everything remembered about one model."""
 
-    spec: dict[str, Any] = {}
+    spec: dict[str, Any] = msgspec.field(default_factory=dict)
     """The order as it was fetched, with fields this agent may not know."""
     identity: OrderIdentity | None = None
     local: bool = False

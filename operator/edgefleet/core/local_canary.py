@@ -157,7 +157,7 @@ def _opened(view: View) -> Outcome:
     number = progress.steps_opened + 1
     state = StepState(f"{order.revision}-{order.attempt}-{progress.run}-{number}", view.now)
     progress = replace(progress, step=state, steps_opened=number)
-    moved = View(replace(view.seen, progress=progress), view.now, view.stamp)
+    moved = View(replace(view.seen, progress=progress), view.now, view.moment)
     return replace(_waiting(moved, "Starting"), progress=progress, lease=lease(moved))
 
 

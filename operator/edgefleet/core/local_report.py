@@ -4,14 +4,13 @@ from typing import Final
 
 from edgepod.contract import quantile_ms
 
-from edgefleet.core import canary
+from edgefleet.core import canary, conditions
 from edgefleet.core.local import JobSeen
 from edgefleet.core.local_view import Outcome, View
 from edgefleet.core.order import Condition, Report, SelfTest, Stage, State, Traffic
 
 MESSAGE_CAP: Final = 1000
 _STALLED: Final = frozenset({Stage.ROLLED_BACK, Stage.REJECTED})
-_AT_REST: Final = frozenset({Stage.SERVING, Stage.REMOVED, *_STALLED})
 
 
 def build(view: View, outcome: Outcome) -> Report:
@@ -89,26 +88,16 @@ def _traffic(view: View) -> Traffic | None:
 
 def _conditions(view: View, outcome: Outcome, message: str) -> tuple[Condition, ...]:
     """Render Ready, Reconciling and Stalled the way kstatus reads them."""
-    ready = outcome.stage is Stage.SERVING and outcome.reason == "Serving"
-    stalled = outcome.stage in _STALLED
-    moving = not ready and (outcome.stage not in _AT_REST or outcome.stage is Stage.SERVING)
-    removing = view.seen.order is not None and view.order.state is not State.RUN
-    states = {"Ready": ready, "Reconciling": moving, "Stalled": stalled and not removing}
-    told = view.seen.reported
-    before = {item.type: item for item in told.conditions} if told is not None else {}
-    generation = view.record.identity.generation if view.record.identity is not None else 0
-    found = []
-    for kind, holds in states.items():
-        status, old = "True" if holds else "False", before.get(kind)
-        since = old.last_transition_time if old is not None and old.status == status else view.stamp
-        found.append(
-            Condition(
-                type=kind,
-                status=status,
-                reason=outcome.reason or outcome.stage.value,
-                message=message,
-                last_transition_time=since,
-                observed_generation=generation,
-            )
-        )
-    return tuple(found)
+    order, told, identity = view.seen.order, view.seen.reported, view.record.identity
+    reason = outcome.reason or outcome.stage.value
+    if outcome.stage is Stage.SERVING and outcome.reason == "Serving":
+        states = conditions.ready(reason, message)
+    elif outcome.stage in _STALLED and (order is None or order.state is State.RUN):
+        states = conditions.stalled(reason, message)
+    elif outcome.stage is Stage.REMOVED:
+        states = dict.fromkeys(conditions.stalled("", ""), (conditions.FALSE, reason, message))
+    else:
+        states = conditions.reconciling(reason, message)
+    before = told.conditions if told is not None else ()
+    generation = identity.generation if identity is not None else 0
+    return conditions.build(states, before, generation, view.moment)

@@ -1,6 +1,7 @@
 """What follows from what a pass saw, and the outcome a rule of the local pass returns."""
 
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -53,11 +54,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Facts derived from LocalSeen. `now` is the monotonic clock in seconds, `stamp` the site's wall clock (RFC 3339)."""
+    """Facts derived from LocalSeen. `now` is the monotonic clock in seconds, `moment` the site's wall clock."""
 
     seen: LocalSeen
     now: float
-    stamp: str
+    moment: datetime
 
     @property
     def order(self) -> Order:
@@ -183,7 +184,7 @@ class View:
             attempt=order.attempt,
             reason=reason,
             message=message[:1000],
-            time=self.stamp,
+            time=units.timestamp(self.moment),
         )
         kept = tuple(
             item

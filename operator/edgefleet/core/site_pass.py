@@ -11,7 +11,7 @@ from typing import Final
 
 from edgepod.contract import TrafficLease
 
-from edgefleet.core import local_install, local_keep, local_report, units
+from edgefleet.core import local_install, local_keep, local_report
 from edgefleet.core.local import LocalDecision, LocalSeen, Progress
 from edgefleet.core.local_view import Outcome, View
 
@@ -40,7 +40,7 @@ _RULES: Final = (
 
 def decide_local(seen: LocalSeen, now_monotonic: float, now_wall: datetime) -> LocalDecision:
     """Decide one step. `now_monotonic` in seconds of any clock that never jumps; the wall clock only stamps."""
-    view = View(_for_this_order(seen), now_monotonic, units.timestamp(now_wall))
+    view = View(_for_this_order(seen), now_monotonic, now_wall)
     outcome = next(found for rule in _RULES if (found := rule(view)) is not None)
     leases: tuple[tuple[str, TrafficLease], ...] = ()
     if outcome.lease is not None and (serving := view.deployment(view.active)) is not None:

@@ -1,0 +1,199 @@
+"""Downloads: at most one per model, in a task, into the store; what it ends with is what the next pass sees."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+
+from edgepod.contract import Blob, Golden, ServingDocument, TensorSpec
+
+from edgefleet.agent.inventory import Inventory
+from edgefleet.bundle import (
+    BundleError,
+    BundleInfo,
+    Progress,
+    Pulled,
+    RegistryOptions,
+    Store,
+    Tensor,
+    Trust,
+    Variant,
+    choose_variant,
+    pull,
+)
+from edgefleet.core import local_install, units
+from edgefleet.core.local import Fetch, FetchFailed, Fetching, Record, Staged, Trouble
+from edgefleet.core.order import Cause, Download, Order
+
+log = logging.getLogger(__name__)
+
+Active = tuple[str, int, str]
+"""Bundle digest, version and variant of what serves."""
+
+
+class OrderRejected(Exception):  # noqa: N818  an answer to the order, nothing broke
+    """The order must not be obeyed, whatever the bundle is like."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class _Job:
+    revision: str
+    task: asyncio.Task[None] | None = None
+    state: Fetch = None
+    tries: int = 0
+
+
+class Fetcher:
+    """Brings bundles into the store, one model at a time each."""
+
+    def __init__(
+        self,
+        store: Store,
+        trust: Trust,
+        options: RegistryOptions,
+        inventory: Inventory,
+        ring: Callable[[str], None],
+    ) -> None:
+        """`ring(name)` asks for a pass when a download has ended."""
+        self.store = store
+        self._trust = trust
+        self._options = options
+        self._inventory = inventory
+        self._ring = ring
+        self._jobs: dict[str, _Job] = {}
+
+    def state(self, name: str, order: Order, record: Record) -> Fetch:
+        """Return where the order's bundle is. What the journal says is staged counts while its files are here."""
+        staged = record.staged_for(order.revision)
+        if staged is not None and self.complete(staged):
+            return staged
+        job = self._jobs.get(name)
+        return job.state if job is not None and job.revision == order.revision else None
+
+    def complete(self, staged: Staged) -> bool:
+        """Return whether all files of a revision are in the store."""
+        return all(self.store.has(digest) for digest in staged.blobs)
+
+    def start(self, name: str, order: Order, record: Record, active: Active) -> None:
+        """Start a download, ending another one for this model."""
+        before = self._jobs.get(name)
+        if before is not None and before.task is not None and not before.task.done():
+            if before.revision == order.revision:
+                return
+            before.task.cancel()
+        job = _Job(order.revision, state=Fetching(Download()))
+        if before is not None and before.revision == order.revision:
+            job.tries = before.tries
+        self._jobs[name] = job
+        job.task = asyncio.create_task(self._run(name, job, order, record, active), name=f"fetch {name}")
+
+    def forget_failures(self) -> None:
+        """Try at once again what failed: the way outside has just come back."""
+        for name, job in self._jobs.items():
+            if isinstance(job.state, FetchFailed) and job.state.trouble.cause is Cause.ENVIRONMENT:
+                job.state, job.tries = None, 0
+                self._ring(name)
+
+    def keep_only(self, digests: Collection[str]) -> None:
+        """Free the store of everything else; downloads under way stay."""
+        if any(job.task is not None and not job.task.done() for job in self._jobs.values()):
+            return
+        try:
+            freed = self.store.evict(digests)
+        except BundleError as error:
+            log.warning("Store not cleaned", extra={"error": str(error)})
+        else:
+            if freed:
+                log.info("Store cleaned", extra={"bytes": freed})
+
+    async def close(self) -> None:
+        """End all downloads; they go on from where they are."""
+        tasks = [job.task for job in self._jobs.values() if job.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, name: str, job: _Job, order: Order, record: Record, active: Active) -> None:
+        try:
+            pulled = await pull(
+                order.bundle,
+                self._trust,
+                self.store,
+                choose=partial(self._choose, order, record, active),
+                options=self._options,
+                progress=partial(_note, job),
+            )
+            job.state = await asyncio.to_thread(self._stage, order, pulled)
+        except OrderRejected as rejected:
+            job.state = self._failed(job, Cause.ENVIRONMENT, rejected.reason, str(rejected), rejected=True)
+        except BundleError as error:
+            cause = Cause.ENVIRONMENT if error.environment else Cause.MODEL
+            job.state = self._failed(job, cause, error.reason, str(error))
+            log.warning("Download failed", extra={"order": name, "reason": error.reason, "error": str(error)})
+        except Exception as error:  # whatever it was, the next try may do better, and the agent must go on
+            job.state = self._failed(job, Cause.ENVIRONMENT, "DownloadFailed", repr(error))
+            log.exception("Download failed", extra={"order": name})
+        self._ring(name)
+
+    def _failed(
+        self, job: _Job, cause: Cause, reason: str, message: str, *, rejected: bool = False
+    ) -> FetchFailed:
+        job.tries += 1
+        return FetchFailed(Trouble(cause, reason, message), time.monotonic(), job.tries, rejected)
+
+    def _choose(self, order: Order, record: Record, active: Active, info: BundleInfo) -> Variant:
+        found = local_install.rejection(order, record, active, info.name, info.version)
+        if found is not None:
+            raise OrderRejected(*found)
+        limit = order.serving.resources.limits.get("memory")
+        memory = int(units.quantity(limit)) if limit else self._inventory.memory_bytes
+        return choose_variant(info, order.variants, self._inventory.cpu_features, memory)
+
+    def _stage(self, order: Order, pulled: Pulled) -> Staged:
+        serving = self.store.put_bytes(serving_document(order, pulled.info, pulled.variant).to_json())
+        return Staged(
+            revision=order.revision,
+            bundle=pulled.info.digest,
+            name=pulled.info.name,
+            version=pulled.info.version,
+            variant=pulled.variant.name,
+            serving=serving,
+            blobs=(serving, *sorted(pulled.digests)),
+            download=Download(done=pulled.total, total=pulled.total, saved=pulled.saved),
+        )
+
+
+def serving_document(order: Order, info: BundleInfo, variant: Variant) -> ServingDocument:
+    """Say what the pods of a revision serve."""
+    golden, compression = info.golden, order.serving.output_compression
+    return ServingDocument(
+        name=order.model.name,
+        revision=order.revision,
+        version=str(info.version),
+        model=Blob(variant.file.digest, variant.file.size),
+        inputs=tuple(_tensor(item) for item in info.inputs),
+        outputs=tuple(_tensor(item) for item in info.outputs),
+        golden=Golden(
+            file=Blob(golden.file.digest, golden.file.size),
+            samples=golden.samples,
+            metric=golden.metric,
+            rtol=golden.rtol,
+            atol=golden.atol,
+        ),
+        codec=compression.codec,
+        min_bytes=compression.min_bytes,
+    )
+
+
+def _tensor(item: Tensor) -> TensorSpec:
+    return TensorSpec(item.name, item.datatype, tuple(item.shape))
+
+
+def _note(job: _Job, progress: Progress) -> None:
+    job.state = Fetching(Download(done=progress.done, total=progress.total, saved=progress.saved))

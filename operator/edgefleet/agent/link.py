@@ -1,0 +1,356 @@
+"""The one connection of a site to its hub: orders and policy down, beats and reports up.
+
+Everything here may fail for weeks; nothing outside of here waits for it. Absence on the hub, a lost right or an
+empty namespace is never an instruction.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import msgspec
+
+from edgefleet.agent import reports
+from edgefleet.agent.identity import Identity, JoinRefused
+from edgefleet.agent.journal import Journal, JournalError, Policy
+from edgefleet.core import names, units
+from edgefleet.core.fingerprint import fingerprint
+from edgefleet.core.local import Record
+from edgefleet.core.order import OrderIdentity, Report, to_wire
+from edgefleet.core.types import Meta
+from edgefleet.kube import apply, errors, kinds, watching
+from edgefleet.kube.client import Api, Object
+from edgefleet.kube.watching import Pace, Watcher
+
+log = logging.getLogger(__name__)
+
+DEFAULT_BEAT: Final = 120.0
+_WATCH: Final = Pace(shortest=1800.0, longest=3600.0, first_pause=1.0, longest_pause=20.0)
+_FIRST_RETRY: Final = 2.0
+_LONGEST_RETRY: Final = 30.0
+_REJOIN_EVERY: Final = 300.0
+_AGENT_EVERY: Final = 900.0
+
+
+class Link:
+    """Holds the connection while it can be held. `run` never returns."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        journal: Journal,
+        site: str,
+        *,
+        ring: Callable[[str], None],
+        back: Callable[[], None],
+        describe: Callable[[], Awaitable[dict[str, Any]]],
+    ) -> None:
+        """`ring(name)` asks for a pass over a model, `back()` says that the hub is heard again.
+
+        `describe` gives the agent's own status.
+        """
+        self.heard: float | None = None
+        """Monotonic seconds of the hub's latest answer in this life of the agent."""
+        self.skew: float | None = None
+        """The site's clock minus the hub's, seconds."""
+        self.trouble: tuple[str, str] = ("Joining", "")
+        """Why there is no link, as reason and message; empty reason while there is one."""
+        self.synced = asyncio.Event()
+        """Set once the hub's orders were listed completely in this life."""
+        self._identity = identity
+        self._journal = journal
+        self._site = site
+        self._namespace = names.site_namespace(site)
+        self._ring = ring
+        self._back = back
+        self._describe = describe
+        self._orders: dict[str, Object] = {}
+        self._listed: set[str] = set()
+        """Orders this connection has shown; what an earlier one knew and this one does not is gone."""
+        self._reports: dict[str, Report] = {}
+        self._sent: dict[str, reports.Sent] = {}
+        self._told_agent: Object | None = None
+        self._arrivals: asyncio.Queue[tuple[str, Object]] = asyncio.Queue()
+        self._report_now = asyncio.Event()
+        self._agent_now = asyncio.Event()
+        self._started = time.monotonic()
+
+    # -- for the rest of the agent ---------------------------------------------------------------------
+    @property
+    def silent(self) -> float:
+        """Seconds since the hub was last heard, at most since this life of the agent began."""
+        return time.monotonic() - (self.heard if self.heard is not None else self._started)
+
+    def knows(self, name: str) -> bool:
+        """Return whether the hub has this order now, as far as was heard."""
+        return name in self._orders
+
+    def report(self, name: str, report: Report) -> None:
+        """Have a report sent when it is worth it."""
+        self._reports[name] = report
+        if name in self._orders and reports.due(report, self._sent.get(name), time.monotonic()):
+            self._report_now.set()
+
+    def refresh(self) -> None:
+        """Have the agent's own status sent soon."""
+        self._agent_now.set()
+
+    # -- the link ----------------------------------------------------------------------------------------
+    async def run(self) -> None:
+        """Join, hold the link, join again; for ever."""
+        pause = _FIRST_RETRY
+        while True:
+            try:
+                await self._identity.ensure()
+                await self._hold()
+                pause = _FIRST_RETRY
+            except JoinRefused as error:
+                self._troubled(error.reason, str(error))
+                pause = min(_REJOIN_EVERY, max(15.0, pause * 2))
+            except errors.ApiError as error:
+                self._troubled("HubUnreachable", error.message)
+                pause = min(_LONGEST_RETRY, pause * 2)
+            except (ValueError, JournalError) as error:
+                self._troubled("LinkBroken", str(error))
+                pause = min(_REJOIN_EVERY, pause * 2)
+            await asyncio.sleep(pause * random.uniform(0.7, 1.0))  # noqa: S311  jitter is no secret
+
+    def _troubled(self, reason: str, message: str) -> None:
+        if self.trouble != (reason, message):
+            log.warning("No link to the hub", extra={"reason": reason, "error": message})
+        self.trouble = (reason, message)
+
+    async def _hold(self) -> None:
+        """Run everything that needs the hub until the credential changes or is refused."""
+        access = self._identity.access()
+        self._listed.clear()
+        self._arrivals = asyncio.Queue()
+        async with Api.explicit(access, manager=names.AGENT_MANAGER, in_flight=2, keepalive=None) as api:
+            watcher = Watcher(
+                api, kinds.EDGE_DEPLOYMENT, self._arrive, namespace=self._namespace, pace=_WATCH
+            )
+            work = [
+                watcher.run(),
+                self._beats(api, watcher),
+                self._take_orders(),
+                self._send_reports(api),
+                self._send_agent(api),
+                self._renewals(),
+            ]
+            tasks = [asyncio.ensure_future(item) for item in work]
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _renewals(self) -> None:
+        """End the hold with a fresh certificate when it is time for one."""
+        while not self._identity.due():  # noqa: ASYNC110  time is all there is to wait for
+            await asyncio.sleep(random.uniform(30.0, 90.0))  # noqa: S311  jitter is no secret
+        await self._identity.renew()
+        log.info("Certificate renewed")
+
+    # -- beats -------------------------------------------------------------------------------------------
+    async def _beats(self, api: Api, watcher: Watcher) -> None:
+        refused, pause = 0, _FIRST_RETRY
+        while True:
+            try:
+                lease = await api.merge_patch(kinds.LEASE, self._namespace, names.LEASE, self._beat())
+            except errors.Unauthorized as error:
+                refused += 1
+                self._troubled("HubRefuses", error.message)
+                if refused >= 3:  # not a server that is just starting: the certificate is worth nothing
+                    await self._rejoin()
+                    return
+                await asyncio.sleep(10.0)
+            except errors.ApiError as error:
+                self._troubled("HubUnreachable", error.message)
+                pause = min(_LONGEST_RETRY, pause * 2)
+                await asyncio.sleep(pause * random.uniform(0.7, 1.0))  # noqa: S311  jitter
+            else:
+                refused, pause = 0, _FIRST_RETRY
+                self._heard(api)
+                await self._compare(api, lease, watcher)
+                await asyncio.sleep(self.interval * random.uniform(0.95, 1.0))  # noqa: S311  jitter
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two beats, as the policy says."""
+        text = self._journal.policy.spec.get("heartbeatInterval")
+        try:
+            return max(1.0, units.duration(text)) if isinstance(text, str) else DEFAULT_BEAT
+        except ValueError:
+            return DEFAULT_BEAT
+
+    def _beat(self) -> Object:
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        seconds = max(1, int(self.interval * 3))
+        return {"spec": {"holderIdentity": self._site, "renewTime": now, "leaseDurationSeconds": seconds}}
+
+    def _heard(self, api: Api) -> None:
+        was_troubled, self.trouble = self.trouble[0], ("", "")
+        self.heard = time.monotonic()
+        if api.server_date:
+            self.skew = time.time() - parsedate_to_datetime(api.server_date).timestamp()
+        if was_troubled:
+            log.info("Link to the hub", extra={"site": self._site})
+            self._agent_now.set()
+            self._report_now.set()
+            self._back()
+
+    async def _compare(self, api: Api, lease: Object, watcher: Watcher) -> None:
+        """Find out whether something was missed: a watch may be dead without anybody noticing."""
+        told = (lease["metadata"].get("annotations") or {}).get(names.FINGERPRINT)
+        if told is None or not watcher.synced.is_set() or told == self._fingerprint():
+            return
+        await self._read_policy(api)
+        if told != self._fingerprint():
+            watcher.relist()
+
+    def _fingerprint(self) -> str:
+        held = (item["metadata"] for item in self._orders.values())
+        orders = [Meta(name=m["name"], uid=m["uid"], generation=m["generation"]) for m in held]
+        return fingerprint(orders, self._journal.policy.generation)
+
+    async def _read_policy(self, api: Api) -> None:
+        found = await api.get(kinds.EDGE_AGENT, self._namespace, names.AGENT)
+        policy = Policy(spec=found.get("spec") or {}, generation=found["metadata"]["generation"])
+        await self._journal.set_policy(policy)
+        self._agent_now.set()
+
+    async def _rejoin(self) -> None:
+        try:
+            await self._identity.join()
+        except JoinRefused as error:
+            self._troubled(error.reason, str(error))
+            await asyncio.sleep(_REJOIN_EVERY)
+
+    # -- orders --------------------------------------------------------------------------------------------
+    def _arrive(self, event: str, item: Object) -> None:
+        self._arrivals.put_nowait((event, item))
+
+    async def _take_orders(self) -> None:
+        while True:
+            event, item = await self._arrivals.get()
+            if event == watching.SYNCED:
+                for gone in self._orders.keys() - self._listed:
+                    del self._orders[gone]
+                self.synced.set()
+                self._agent_now.set()
+                for name in self._journal.models:
+                    self._ring(name)
+                continue
+            name = item["metadata"]["name"]
+            if event == watching.DELETED:
+                self._orders.pop(name, None)
+                self._sent.pop(name, None)
+                self._listed.discard(name)
+            else:
+                self._listed.add(name)
+                await self._take(name, item)
+            self._ring(name)
+
+    async def _take(self, name: str, item: Object) -> None:
+        """Acknowledge an order: from here on it is in the journal."""
+        meta = item["metadata"]
+        identity = OrderIdentity(uid=meta["uid"], generation=meta["generation"])
+        before = self._orders.get(name)
+        if before is None or before["metadata"]["uid"] != identity.uid:
+            self._sent.pop(name, None)
+        await self._journal.update(name, lambda record: with_order(record, item.get("spec") or {}, identity))
+        self._orders[name] = item
+
+    # -- reports -------------------------------------------------------------------------------------------
+    async def _send_reports(self, api: Api) -> None:
+        pause = _FIRST_RETRY
+        while True:
+            self._report_now.clear()
+            failed = False
+            for name, report in list(self._reports.items()):
+                if name in self._orders and reports.due(report, self._sent.get(name), time.monotonic()):
+                    failed |= not await self._send(api, name, report)
+            pause = min(_LONGEST_RETRY, pause * 2) if failed else _FIRST_RETRY
+            if failed:
+                await asyncio.sleep(pause * random.uniform(0.7, 1.0))  # noqa: S311  jitter
+            else:
+                await self._report_now.wait()
+
+    async def _send(self, api: Api, name: str, report: Report) -> bool:
+        live = self._orders[name]
+        stamped = msgspec.structs.replace(report, reported_at=units.timestamp(datetime.now(UTC)))
+        try:
+            answer = await apply.patch_status(api, kinds.EDGE_DEPLOYMENT, live, to_wire(stamped))
+        except errors.NotFound:
+            return True  # gone meanwhile; the watch says so, too
+        except errors.Conflict:
+            fresh = await self._reread(api, name)
+            return fresh and await self._send(api, name, report)
+        except errors.ApiError as error:
+            log.warning("Report not sent", extra={"order": name, "error": error.message})
+            return False
+        self._sent[name] = reports.sent(report, time.monotonic())
+        if answer is not None and self._orders.get(name) is live:
+            self._orders[name] = answer
+        self._heard(api)
+        return True
+
+    async def _reread(self, api: Api, name: str) -> bool:
+        """Fetch an order whose copy here is stale. The watch brings it too, and only it feeds the journal."""
+        try:
+            fresh = await api.get(kinds.EDGE_DEPLOYMENT, self._namespace, name)
+        except errors.ApiError:
+            return False
+        held = self._orders.get(name)
+        if held is None or held["metadata"]["uid"] != fresh["metadata"]["uid"]:
+            return False
+        await self._take(name, fresh)
+        self._ring(name)
+        return True
+
+    async def _send_agent(self, api: Api) -> None:
+        """Say what the site is, when it changes; small changes of free space are none."""
+        pause = _FIRST_RETRY
+        while True:
+            self._agent_now.clear()
+            try:
+                live = await api.get(kinds.EDGE_AGENT, self._namespace, names.AGENT)
+                policy = Policy(spec=live.get("spec") or {}, generation=live["metadata"]["generation"])
+                await self._journal.set_policy(policy)
+                await apply.patch_status(api, kinds.EDGE_AGENT, live, await self._describe())
+                pause = _FIRST_RETRY
+            except errors.ApiError as error:
+                pause = min(_LONGEST_RETRY, pause * 2)
+                log.info("Agent status not sent", extra={"error": error.message})
+                await asyncio.sleep(pause)
+                continue
+            await self._wait_for_agent_news()
+
+    async def _wait_for_agent_news(self) -> None:
+        try:
+            await asyncio.wait_for(self._agent_now.wait(), _AGENT_EVERY)
+        except TimeoutError:
+            return
+        await asyncio.sleep(2.0)  # several reasons come together
+
+
+def with_order(record: Record, spec: dict[str, Any], identity: OrderIdentity) -> Record:
+    """Return the record with an order of the hub; a new one wakes a model that was finished with."""
+    if record.spec == spec and record.identity == identity and not record.local:
+        return record
+    same = record.spec == spec and not record.local
+    return msgspec.structs.replace(
+        record,
+        spec=spec,
+        identity=identity,
+        local=False,
+        finished=record.finished if same else "",
+    )

@@ -1,0 +1,228 @@
+"""The local pass over one model: gather, let the core decide one step, take it, tell."""
+
+import logging
+import secrets
+import time
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from edgefleet.agent import gather
+from edgefleet.agent.fetch import Fetcher
+from edgefleet.agent.journal import Journal
+from edgefleet.agent.link import Link
+from edgefleet.agent.mirror import Mirrors
+from edgefleet.agent.pods import Pods
+from edgefleet.agent.traffic import Leases
+from edgefleet.core import local_view, names
+from edgefleet.core.local import (
+    Create,
+    Delete,
+    LocalDecision,
+    LocalSeen,
+    Patch,
+    Place,
+    Progress,
+    Record,
+    Remember,
+    StartFetch,
+    Wait,
+)
+from edgefleet.core.order import Order, Report, Stage, parse_order
+from edgefleet.core.site_pass import decide_local
+from edgefleet.kube import apply, errors, kinds
+from edgefleet.kube.client import Api, Object
+
+log = logging.getLogger(__name__)
+
+_KINDS: Final = {"Service": kinds.SERVICE, "Deployment": kinds.DEPLOYMENT, "Job": kinds.JOB}
+_TAKEN_FOR: Final = 20.0
+"""Seconds a name that somebody else has is left alone."""
+_AT_REST: Final = frozenset({Stage.SERVING, Stage.ROLLED_BACK, Stage.REMOVED})
+
+
+@dataclass(slots=True)
+class _Model:
+    """What is known of one model while the agent runs."""
+
+    progress: Progress
+    reported: Report | None = None
+    taken: str = ""
+    taken_at: float = 0.0
+    cleaned: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Passes:
+    """Looks after all models of a site; `look` is what the queue calls."""
+
+    api: Api
+    place: Place
+    journal: Journal
+    mirrors: Mirrors
+    fetcher: Fetcher
+    pods: Pods
+    leases: Leases
+    link: Link | None
+    steps: dict[str, int] = field(default_factory=dict)
+    """Steps taken, by kind, for metrics."""
+    _models: dict[str, _Model] = field(default_factory=dict)
+    _run: str = field(default_factory=lambda: secrets.token_hex(3))
+
+    def stages(self) -> dict[str, tuple[str, str]]:
+        """Return stage and active revision by model, as last reported."""
+        told = ((name, model.reported) for name, model in self._models.items())
+        return {name: (item.stage.value, item.active_revision) for name, item in told if item is not None}
+
+    async def look(self, name: str) -> float | None:
+        """Do one step for one model. Returns seconds until the next look. Raises ApiError, JournalError."""
+        live = await self.mirrors.settle(name)
+        record = self.journal.models.get(name)
+        if record is None or not record.spec:
+            return None
+        if record.finished and self._over(name, record):
+            await self._forget(name)
+            return None
+        model = self._models.setdefault(name, _Model(Progress(run=self._run)))
+        seen = await self._see(name, model, record)
+        decision = decide_local(seen, time.monotonic(), datetime.now(UTC))
+        self.leases.put(name, decision.leases)
+        await self._take_step(name, model, seen, decision)
+        model.progress = decision.progress
+        self._tell_log(name, model, decision.report)
+        model.reported = decision.report
+        if self.link is not None and not record.local:
+            self.link.report(name, decision.report)
+        await self._tell_mirror(live, decision.report)
+        self._clean(model, decision.report)
+        return decision.requeue_after
+
+    def _over(self, name: str, record: Record) -> bool:
+        """Return whether a finished order has been seen by whoever gave it and is gone there."""
+        if record.local or self.link is None:
+            return False
+        return self.link.synced.is_set() and not self.link.knows(name)
+
+    async def _forget(self, name: str) -> None:
+        await self.mirrors.forget(name)
+        await self.journal.drop(name)
+        self._models.pop(name, None)
+        log.info("Model forgotten", extra={"model": name})
+
+    # -- seeing -------------------------------------------------------------------------------------------
+    async def _see(self, name: str, model: _Model, record: Record) -> LocalSeen:
+        order, unreadable = read_order(name, record.spec)
+        namespace, _, short = name.partition(".")
+        found = await gather.cluster(self.api, self.place.namespace)
+        silent = self.link.silent if self.link is not None and not record.local else None
+        seen = gather.seen(
+            found,
+            namespace,
+            short,
+            record,
+            order=order,
+            unreadable=unreadable,
+            taken=self._taken(model),
+            fetch=self.fetcher.state(name, order, record) if order is not None else None,
+            hub_silent=silent,
+            progress=model.progress,
+            reported=model.reported,
+            place=self.place,
+        )
+        documents = await self.pods.read(gather.worth_asking(seen))
+        pods = tuple(replace(pod, health=documents.get(pod.uid)) for pod in seen.pods)
+        return replace(seen, pods=pods)
+
+    def _taken(self, model: _Model) -> str:
+        if model.taken and time.monotonic() - model.taken_at > _TAKEN_FOR:
+            model.taken = ""
+        return model.taken
+
+    # -- doing --------------------------------------------------------------------------------------------
+    async def _take_step(self, name: str, model: _Model, seen: LocalSeen, decision: LocalDecision) -> None:
+        action, namespace = decision.action, self.place.namespace
+        if not isinstance(action, Wait):
+            kind = type(action).__name__
+            self.steps[kind] = self.steps.get(kind, 0) + 1
+            log.info("Step", extra={"model": name, "step": kind, "why": decision.why})
+        match action:
+            case Wait():
+                pass
+            case StartFetch():
+                if seen.order is not None:
+                    view = local_view.View(seen, time.monotonic(), datetime.now(UTC))
+                    self.fetcher.start(name, seen.order, seen.record, view.active_facts())
+            case Create(kind=kind, manifest=manifest):
+                await self._create(model, name, kind, manifest)
+            case Patch(kind=kind, name=target, body=body):
+                await self.api.merge_patch(_KINDS[kind], namespace, target, body)
+            case Delete(kind=kind, name=target, uid=uid):
+                await apply.remove(self.api, _KINDS[kind], namespace, target, uid=uid)
+            case Remember(record=wanted):
+                await self._remember(name, seen.record, wanted)
+
+    async def _create(self, model: _Model, name: str, kind: str, manifest: Object) -> None:
+        live, made = await apply.create_or_get(self.api, _KINDS[kind], manifest)
+        if made or (live["metadata"].get("labels") or {}).get(names.MODEL) == name:
+            return
+        model.taken, model.taken_at = f"{kind} {manifest['metadata']['name']}", time.monotonic()
+
+    async def _remember(self, name: str, before: Record, wanted: Record) -> None:
+        """Write what the pass learned, unless an order came in meanwhile: then the next pass decides anew."""
+
+        def change(record: Record) -> Record:
+            same = record.spec == before.spec and record.identity == before.identity
+            return wanted if same else record
+
+        await self.journal.update(name, change)
+
+    # -- telling ------------------------------------------------------------------------------------------
+    def _tell_log(self, name: str, model: _Model, report: Report) -> None:
+        before = model.reported
+        if before is None or (before.stage, before.reason) != (report.stage, report.reason):
+            log.info(
+                "Stage",
+                extra={
+                    "model": name,
+                    "stage": report.stage.value,
+                    "reason": report.reason,
+                    "active": report.active_revision,
+                    "detail": report.message,
+                },
+            )
+
+    async def _tell_mirror(self, live: Object | None, report: Report) -> None:
+        """Show the report here, too. A mirror that moved meanwhile is told by the next pass."""
+        try:
+            await self.mirrors.report(live, report)
+        except errors.Conflict:
+            log.debug("Mirror moved")
+        except errors.Invalid as error:  # an older CRD; the report still goes to the hub
+            log.warning("Report does not fit this site's CRD", extra={"error": error.message})
+
+    def _clean(self, model: _Model, report: Report) -> None:
+        """Free the store of what no revision here needs any more."""
+        keep = frozenset(
+            digest
+            for record in self.journal.models.values()
+            for staged in (*record.staged, *(item.staged for item in record.served))
+            for digest in staged.blobs
+        )
+        if report.stage in _AT_REST and keep != model.cleaned:
+            self.fetcher.keep_only(keep)
+            model.cleaned = keep
+
+
+def read_order(name: str, spec: dict[str, Any]) -> tuple[Order | None, str]:
+    """Read an order; None and what is wrong with it when this agent cannot obey it."""
+    try:
+        order = parse_order(spec)
+    except msgspec.ValidationError as error:
+        return None, str(error)
+    if order.order_version != names.ORDER_VERSION:
+        return None, f"order version {order.order_version}, this agent understands {names.ORDER_VERSION}"
+    if names.order_name(order.model.namespace, order.model.name) != name:
+        return None, f"spec.model says {order.model.namespace}.{order.model.name}, the order is named {name}"
+    return order, ""
