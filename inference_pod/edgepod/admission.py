@@ -1,5 +1,6 @@
 """How much the pod takes on at a time. What is over that is refused at once, so that the rest stays quick."""
 
+# ruff: noqa: N818 - the names say what happened; a suffix says nothing in them
 from typing import Final
 
 MAX_BODY: Final = 64 * 1024 * 1024

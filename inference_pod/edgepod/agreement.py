@@ -22,26 +22,18 @@ LIVE_ATOL: Final = 0.001
 def share(got: Array, want: Array, metric: str, rtol: float = 0.0, atol: float = 0.0) -> float:
     """Share of elements (for `top1`: of rows along the last axis) that agree, 0 to 1; 0 when the shapes differ.
 
-    `top1` means what it says only for floats with at least two values in a row; other outputs are compared by `equal`
-    (whole numbers, strings) or `close` (floats). A NaN agrees with nothing, except `equal`ly placed NaNs with each other.
+    Whole numbers, truth values and strings are compared for equality whatever the metric; `top1` falls back to `close` for
+    an output whose last axis has no two values. A NaN agrees with nothing. `edgefleet bundle build` goes by the same rules.
     """
     if got.shape != want.shape:
         return 0.0
     if got.size == 0:
         return 1.0
-    if metric == TOP1:
-        if got.dtype.kind != "f":
-            metric = EQUAL
-        elif got.ndim == 0 or got.shape[-1] < 2:
-            metric = CLOSE
-    if metric == TOP1:
+    if metric == EQUAL or got.dtype.kind != "f":
+        return float(np.mean(got == want))
+    if metric == TOP1 and got.ndim and got.shape[-1] > 1:
         broken = np.isnan(got).any(axis=-1) | np.isnan(want).any(axis=-1)
         return float(np.mean((got.argmax(axis=-1) == want.argmax(axis=-1)) & ~broken))
-    if metric == EQUAL:
-        same = got == want
-        if got.dtype.kind == "f" and want.dtype.kind == "f":
-            same = same | (np.isnan(got) & np.isnan(want))
-        return float(np.mean(same))
     with np.errstate(invalid="ignore"):
         got, want = got.astype(np.float64), want.astype(np.float64)
         return float(np.mean((np.abs(got - want) <= atol + rtol * np.abs(want)) | (got == want)))

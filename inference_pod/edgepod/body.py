@@ -1,5 +1,6 @@
 """Reading a request's body from ASGI: bounded in size and in time."""
 
+# ruff: noqa: N818 - the names say what happened; a suffix says nothing in them
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping

@@ -1,5 +1,6 @@
 """uvicorn's HTTP/1.1 connection with the limits it lacks: header size, slow headers, silent and stuck connections."""
 
+# ruff: noqa: N818 - the names say what happened; a suffix says nothing in them
 import asyncio
 from typing import Any, Final
 

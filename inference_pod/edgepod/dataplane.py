@@ -1,5 +1,6 @@
 """What the pod serves and whether it does: model, readiness, inference, counters. No HTTP in it."""
 
+# ruff: noqa: N818 - the names say what happened; a suffix says nothing in them
 import asyncio
 import functools
 import logging

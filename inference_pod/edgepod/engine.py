@@ -4,6 +4,7 @@ Knows neither HTTP nor the site. Telemetry is off, threads fit the container, an
 would eat the CPU of the neighbours on a small box.
 """
 
+# ruff: noqa: N818 - the names say what happened; a suffix says nothing in them
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -5,6 +5,7 @@ model's folder. Only single files carry a digest that says all, so external data
 structure and skips everything else; it needs no ONNX package, and its memory does not grow with the file.
 """
 
+# ruff: noqa: N818 - the names say what happened; a suffix says nothing in them
 import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path

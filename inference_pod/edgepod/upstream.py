@@ -3,6 +3,7 @@
 Answers are bounded in size; every request has a deadline; a connection whose answer did not come whole is never used again.
 """
 
+# ruff: noqa: N818 - the names say what happened; a suffix says nothing in them
 import asyncio
 from collections import deque
 from collections.abc import Sequence
