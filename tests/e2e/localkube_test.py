@@ -39,7 +39,7 @@ spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: web, namespace: t}
+metadata: {name: front, namespace: t}
 spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 ---
 apiVersion: v1
@@ -144,8 +144,8 @@ def test_a_claim_is_bound_and_writable_for_a_restricted_pod(clusters: Clusters) 
 
 
 def test_names_and_service_addresses_work_in_pods(clusters: Clusters) -> None:
-    assert "started" in clusters.in_pod(FETCH, "http://web.t.svc.cluster.local/log")
-    assert "started" in clusters.in_pod(FETCH, "http://web/log")
+    assert "started" in clusters.in_pod(FETCH, "http://front.t.svc.cluster.local/log")
+    assert "started" in clusters.in_pod(FETCH, "http://front/log")
 
 
 def test_memory_limits_are_enforced(clusters: Clusters) -> None:
@@ -172,7 +172,7 @@ def test_a_cut_takes_the_hub_away_and_leaves_the_site_running(clusters: Clusters
     try:
         assert not clusters.pod_reaches(hub["wan_ip"])
         assert not clusters.pod_reaches("198.18.0.1", 1)
-        assert "started" in clusters.in_pod(FETCH, "http://web/log")
+        assert "started" in clusters.in_pod(FETCH, "http://front/log")
         statuses = {each["name"]: each["status"] for each in json.loads(clusters.run("list", "--json"))}
         assert statuses == {HUB: "running", SITE: "cut"}
     finally:
