@@ -52,7 +52,7 @@ def generated() -> Iterator[tuple[Path, str]]:
         yield REFERENCE / f"{definition['spec']['names']['singular']}.md", kind_page(definition)
     pages = {
         "permissions": permissions.page(ROOT),
-        "reasons": reasons.page(ROOT),
+        "reasons": reasons.page(),
         "charts": charts.page(ROOT),
         "commands": commands.page(),
     }

@@ -1,26 +1,33 @@
-"""Page: what the reasons in conditions mean."""
+"""Page: what the reasons in conditions and reports mean."""
 
-import inspect
-from pathlib import Path
-
-from edgefleet.bundle import errors
+from edgefleet.cli import reasons
 
 INTRODUCTION = """# Reasons
+
+Every condition and every report carries a reason, one word for machines; its message is for people.
+`edgefleet explain model NAME` and `edgefleet explain site NAME` put both together.
+Where nothing is to be done, it is well or moves by itself.
 """
+PARTS = {
+    "EdgeModel and EdgeRollout": reasons.MODELS,
+    "EdgeSite": reasons.SITES,
+    "Joining and the link": reasons.JOINING,
+    "Orders on a site (EdgeDeployment)": reasons.ORDERS,
+    "Bundles": reasons.BUNDLES,
+}
 
 
-def page(root: Path) -> str:
+def page() -> str:
     """Markdown of the page."""
-    del root
-    lines = [
-        INTRODUCTION,
-        "## Bundles that cannot be used",
-        "",
-        "| Reason | Tried again by itself | Meaning |",
-        "|--|--|--|",
-    ]
-    for _name, kind in sorted(inspect.getmembers(errors, inspect.isclass)):
-        if issubclass(kind, errors.BundleError):
-            again = "yes" if kind.environment else "no"
-            lines.append(f"| {kind.reason} | {again} | {inspect.getdoc(kind)} |")
-    return "\n".join(lines) + "\n"
+    lines = [INTRODUCTION]
+    for title, part in PARTS.items():
+        lines += [f"## {title}", "", "| Reason | Meaning | What to do |", "|--|--|--|"]
+        lines += [
+            f"| `{name}` | {_cell(one.meaning)} | {_cell(one.act)} |" for name, one in sorted(part.items())
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
