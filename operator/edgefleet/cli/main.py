@@ -26,11 +26,14 @@ class Lazy(NamedTuple):
 COMMANDS: Final[dict[str, Lazy]] = {
     "keys": Lazy("edgefleet.cli.keys", "keys", "", "Make the keys that sign bundles."),
     "bundle": Lazy("edgefleet.cli.bundle", "bundle", "", "Build, inspect and verify model bundles."),
-    "site": Lazy("edgefleet.cli.site", "site", "cli", "Let sites join and leave."),
+    "site": Lazy("edgefleet.cli.site", "site", "cli", "Let sites join, and show them."),
     "status": Lazy("edgefleet.cli.status", "status", "cli", "Show models, rollouts and sites."),
     "explain": Lazy("edgefleet.cli.explain", "explain", "cli", "Say why a model or a site is as it is."),
     "rollout": Lazy(
         "edgefleet.cli.rollout", "rollout", "cli", "Approve, pause, abort, finish or retry a rollout."
+    ),
+    "release": Lazy(
+        "edgefleet.cli.release", "release", "cli", "Let EdgeModels be deleted without an operator."
     ),
 }
 """Name of the sub-command → where it lives. The help text is here so that `--help` imports nothing."""

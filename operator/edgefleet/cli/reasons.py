@@ -1,0 +1,170 @@
+"""What the reasons in conditions and reports mean, and what to do about them.
+
+`edgefleet explain` and `docs/reference/reasons.md` are made of this; reasons of bundles come from `bundle.errors`.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from edgefleet.bundle import errors
+
+
+class Reason(NamedTuple):
+    """One reason."""
+
+    meaning: str
+    act: str = ""
+    """What a person does; empty: nothing, it moves by itself or is well."""
+
+
+MODELS: Final[Mapping[str, Reason]] = {
+    "Checking": Reason("The bundle is being looked up and its signature checked."),
+    "CheckFailed": Reason("The check of the bundle broke; it is repeated.", "look into the operator's log"),
+    "BundleVerified": Reason("The bundle exists and is signed by a trusted key."),
+    "BundleInvalid": Reason("The bundle cannot be used; the message says why.", "name another bundle"),
+    "UnknownVariant": Reason(
+        "spec.variants names a variant the bundle does not have.", "correct spec.variants"
+    ),
+    "InvalidSpec": Reason("The spec cannot be used; the message names the field.", "correct the spec"),
+    "NoSitesMatch": Reason(
+        "The placement selects no site.", "correct spec.placement.siteSelector or label EdgeSites"
+    ),
+    "NewRevision": Reason("A rollout is about to start."),
+    "WaveRunning": Reason("A wave of sites is at work."),
+    "Soaking": Reason("A wave is healthy and is watched for its soak time."),
+    "WaitingApproval": Reason(
+        "The next wave may not start without a person.", "edgefleet rollout approve MODEL --wave WAVE"
+    ),
+    "NotEnoughSites": Reason(
+        "Too few sites of the wave are healthy or can be reached, so it does not complete.",
+        "bring the sites back, lower minSuccess, or `edgefleet rollout finish MODEL`",
+    ),
+    "MaxFailuresExceeded": Reason(
+        "More sites of the wave failed than maxFailures allows, and failureStrategy is Pause.",
+        "raise maxFailures, or `edgefleet rollout abort MODEL`",
+    ),
+    "Paused": Reason(
+        "Offers stop; soak and timers stand still.", "edgefleet rollout resume MODEL, or spec.paused: false"
+    ),
+    "Complete": Reason("The rollout completed by its policy."),
+    "RolledBack": Reason(
+        "The revision failed; it is banned and every site goes back to the last good one.",
+        "apply another bundle, or `edgefleet rollout retry MODEL`",
+    ),
+    "Aborted": Reason(
+        "A person aborted the rollout; its revision is banned.",
+        "apply another bundle, or `edgefleet rollout retry MODEL`",
+    ),
+    "Superseded": Reason("A newer revision was asked for while this rollout ran."),
+    "RevisionFailedBefore": Reason(
+        "This very revision failed or was aborted before and is not started again by itself.",
+        "apply another bundle, change spec.canary, or `edgefleet rollout retry MODEL`",
+    ),
+    "RemovalNeedsApproval": Reason(
+        "A change of placement or labels would take the model from many sites at once.",
+        "put the selector or the labels right, or approve as the message says",
+    ),
+    "CatchUpFailing": Reason(
+        "Sites that catch up with the completed revision keep failing; no further ones are asked to.",
+        "look at the failed sites, then apply another bundle or retry",
+    ),
+    "NoGoodRevision": Reason("There is no revision the site could go to; it keeps what it runs."),
+}
+
+SITES: Final[Mapping[str, Reason]] = {
+    "WaitingForJoin": Reason("No box has joined under this name.", "edgefleet site token NAME"),
+    "KeyBound": Reason("A box has joined; its key is the site's identity."),
+    "InSync": Reason("Joined, and the site has confirmed its policy."),
+    "PolicyPending": Reason("The site has not yet confirmed its policy."),
+    "NeverHeard": Reason("The site has not beaten since it joined."),
+    "NameTaken": Reason(
+        "A namespace or object of the name is there and belongs to somebody else.", "rename or remove one"
+    ),
+    "Skewed": Reason("The site's clock is off.", "set the clock at the site (NTP)"),
+}
+
+JOINING: Final[Mapping[str, Reason]] = {
+    "NoJoinToken": Reason(
+        "The box has neither certificate nor token.", "edgefleet site token NAME, install with it"
+    ),
+    "JoinTokenInvalid": Reason(
+        "The token has expired or was used.", "edgefleet site token NAME (--replace if it had joined)"
+    ),
+    "JoinPending": Reason("The certificate request waits for the operator.", "see that the operator runs"),
+    "Denied": Reason("The operator denied the certificate request; the message says why."),
+    "WrongToken": Reason("The token was made for another site.", "use the token of this site"),
+    "KeyMismatch": Reason(
+        "The key is another than the one named by the request or fixed by the EdgeSite.",
+        "correct spec.publicKeySHA256 of the EdgeSite or take it out",
+    ),
+    "KeyNotBound": Reason(
+        "A renewal by a key that is no longer the site's.", "edgefleet site token NAME --replace"
+    ),
+    "UnknownSite": Reason("There is no EdgeSite of the name.", "create it, or edgefleet site token NAME"),
+    "HubUnreachable": Reason("The hub does not answer; the site goes on by itself."),
+    "HubRefuses": Reason("The hub refuses what the agent asks; nothing changes on the site."),
+    "LinkBroken": Reason("The link to the hub broke; it is tried again."),
+}
+
+ORDERS: Final[Mapping[str, Reason]] = {
+    "AgentTooOld": Reason(
+        "The order has a field or version this agent does not know.", "upgrade edgefleet-site"
+    ),
+    "HubBehind": Reason(
+        "The order goes to a lower bundle version without naming the digest to leave: the hub may be restored "
+        "from a backup."
+    ),
+    "BundleNameChanged": Reason(
+        "The bundle bears another name than the one this model served first here.",
+        "use another EdgeModel for another model",
+    ),
+    "OrderLapsed": Reason("The order was not started in time and the hub has not been heard since."),
+    "Downloading": Reason("The bundle is being fetched."),
+    "DownloadFailed": Reason("Fetching broke off; it goes on where it stopped."),
+    "Verified": Reason("Signature and digests are right; the files are in the store."),
+    "SelfTesting": Reason("The golden set runs on the site's own hardware."),
+    "SelfTestFailed": Reason("The golden set disagreed or the model did not run; counts against the model."),
+    "SelfTestTimeout": Reason("The self-test did not end within progressDeadline; counts against the model."),
+    "Starting": Reason("Pods of the revision start."),
+    "Promoting": Reason("The new revision takes over."),
+    "Serving": Reason("The revision the order names serves."),
+    "Confirming": Reason("The last step passed; what is left of its evidence is awaited."),
+    "NotEnoughTraffic": Reason("Too few requests to judge a step by; it holds."),
+    "EvidenceUnreadable": Reason("Not every serving pod could be asked; the step holds."),
+    "GoldenStandsIn": Reason("Callers are silent, and the golden set stands in for them (onNoTraffic)."),
+    "ServingNotReady": Reason("What serves has no ready pod to compare the canary with; the step holds."),
+    "StepNotTakenUp": Reason("Not every serving pod has taken the step up; it holds."),
+    "CanaryFailing": Reason("Serving pods dropped the canary by themselves after failures in a row."),
+    "CanaryRestarts": Reason("The canary's pods were restarted or replaced too often."),
+    "ErrorRateTooHigh": Reason("The canary failed more requests than maxErrorRate."),
+    "TooSlow": Reason("The canary's 99th percentile is above maxP99."),
+    "DisagreesWithServing": Reason("The canary agrees with the serving model less than minAgreement."),
+    "DeadlineExceeded": Reason("No progress inside one stage for progressDeadline."),
+    "Crashed": Reason("The pod crashed; counts against the model."),
+    "OutOfMemory": Reason("The pod needed more memory than its limit.", "raise spec.serving.resources"),
+    "NotReadyAfterPromotion": Reason("The promoted revision had no ready pod; the site went back."),
+    "GoingBack": Reason("The site goes back to the revision it served before."),
+    "Unschedulable": Reason("The pod does not fit on the site.", "free memory or CPU at the site"),
+    "ImagePullFailed": Reason(
+        "The pod image cannot be fetched.", "see that the site reaches the image's registry"
+    ),
+    "Removed": Reason("Nothing of the model is left on the site."),
+    "Kept": Reason("The site leaves what runs alone and has forgotten about it."),
+    "Conflict": Reason(
+        "A local order bears the name of one from the hub; the hub's wins.", "rename the local one"
+    ),
+}
+
+
+def _of_bundles() -> dict[str, Reason]:
+    kinds = (kind for _, kind in inspect.getmembers(errors, inspect.isclass))
+    return {
+        kind.reason: Reason(inspect.getdoc(kind) or "", "" if kind.environment else "name another bundle")
+        for kind in kinds
+        if issubclass(kind, errors.BundleError)
+    }
+
+
+BUNDLES: Final[Mapping[str, Reason]] = _of_bundles()
+KNOWN: Final[Mapping[str, Reason]] = {**BUNDLES, **ORDERS, **JOINING, **SITES, **MODELS}
