@@ -43,7 +43,20 @@ def base_name() -> str:
 def _buildah(*words: str | Path) -> list[str | Path]:
     """buildah with a store of its own, so that no user's images are touched."""
     store = cache_dir() / "buildah"
-    return ["buildah", "--root", store, "--runroot", store / "run", "--storage-driver", _driver(), *words]
+    settings = cache_dir() / "containers.conf"
+    settings.write_text(f'[network]\nnetwork_config_dir = "{store}/networks"\n')
+    return [
+        "env",
+        f"CONTAINERS_CONF={settings}",
+        "buildah",
+        "--root",
+        store,
+        "--runroot",
+        store / "run",
+        "--storage-driver",
+        _driver(),
+        *words,
+    ]
 
 
 def _driver() -> str:

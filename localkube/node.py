@@ -77,6 +77,8 @@ disabled_plugins = ["io.containerd.internal.v1.tracing", "io.containerd.snapshot
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
   SystemdCgroup = false
   Root = "{cluster.home}/runc"
+[plugins."io.containerd.nri.v1.nri"]
+  disable = true
 [plugins."io.containerd.internal.v1.opt"]
   path = "{cluster.home}/containerd-opt"
 """
