@@ -1,9 +1,11 @@
 """Bundles made of any bytes, whole ones and ones that lie, in a folder or in a registry. No ONNX is involved."""
 
 import copy
+import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,7 @@ class Forged:
         async with Registry(options or RegistryOptions.create(plain_http=host)) as registry:
             for digest, data in self.blobs.items():
                 await registry.push_blob(
-                    target, fmt.File(digest=digest, size=len(data)), lambda data=data: data
+                    target, fmt.File(digest=digest, size=len(data)), partial(io.BytesIO, data)
                 )
             return str(await registry.push_manifest(target, self.manifest))
 

@@ -1,10 +1,12 @@
 """A packed bundle to where others find it: a registry, or a folder in OCI image layout."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from edgefleet.build.packing import Packed
 from edgefleet.bundle.format import ARTIFACT_TYPE, MANIFEST_TYPE, File
@@ -23,12 +25,12 @@ async def push(
     async with Registry(options) as registry:
         for digest, path in packed.files.items():
             size = path.stat().st_size
-            sent = await registry.push_blob(
-                reference, File(digest=digest, size=size), partial(path.open, "rb")
-            )
+            sent = await registry.push_blob(reference, File(digest=digest, size=size), partial(_open, path))
             say(f"{'pushed' if sent else 'already there:'} {path.name} ({size} bytes)")
         for digest, data in packed.documents.items():
-            await registry.push_blob(reference, File(digest=digest, size=len(data)), partial(bytes, data))
+            await registry.push_blob(
+                reference, File(digest=digest, size=len(data)), partial(io.BytesIO, data)
+            )
         return await registry.push_manifest(reference, packed.manifest)
 
 
@@ -55,3 +57,7 @@ def write_layout(packed: Packed, folder: Path) -> None:
     }
     (folder / "index.json").write_text(json.dumps(index, indent=1))
     (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+
+
+def _open(path: Path) -> IO[bytes]:
+    return path.open("rb")

@@ -1,6 +1,7 @@
 """The little of the OCI distribution protocol that bundles need. Every byte that comes in is checked by digest."""
 
 import contextlib
+import io
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
@@ -93,7 +94,7 @@ class Registry(Transport):
             return False
 
     async def push_blob(self, reference: Reference, file: File, body: Body) -> bool:
-        """Send a blob unless it is there; return whether bytes were sent. `body()` gives the bytes or an open file."""
+        """Send a blob unless it is there; return whether bytes were sent. `body()` opens its bytes."""
         if await self.has(reference, file.digest):
             return False
         start = self.url(reference, "blobs/uploads/")
@@ -112,7 +113,7 @@ class Registry(Transport):
         url = self.url(reference, f"manifests/{reference.tag or digest}")
         headers = {"Content-Type": MANIFEST_TYPE}
         async with self.exchange(
-            "PUT", url, reference, headers=headers, body=lambda: data, accept=frozenset({201})
+            "PUT", url, reference, headers=headers, body=lambda: io.BytesIO(data), accept=frozenset({201})
         ):
             return reference.pinned(digest)
 

@@ -186,9 +186,13 @@ class _Meter:
     def __init__(self, tell: Callable[[Progress], None], sizes: Mapping[str, int], store: Store) -> None:
         self._tell = tell
         self._sizes = sizes
-        self._done = {digest: size if store.has(digest) else 0 for digest, size in sizes.items()}
+        whole = {digest for digest in sizes if store.has(digest)}
+        self._done = {
+            digest: size if digest in whole else min(store.part_size(digest), size)
+            for digest, size in sizes.items()
+        }
         self.total = sum(sizes.values())
-        self.saved = sum(self._done.values())
+        self.saved = sum(sizes[digest] for digest in whole)
         self._told = -1
         self._say()
 

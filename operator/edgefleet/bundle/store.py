@@ -146,6 +146,13 @@ class Store:
         disk = os.statvfs(self.root)
         return disk.f_bavail * disk.f_frsize
 
+    def part_size(self, digest: str) -> int:
+        """Bytes of a file's download that are here; 0 when none was begun."""
+        try:
+            return self._part_path(digest).stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def part(self, digest: str) -> "Part":
         """Open the download of a file, at the end of what is there. Raises BlockingIOError when it is under way."""
         return Part(self, digest)
@@ -235,7 +242,7 @@ class Part:
         with trouble(str(target)):
             os.fchmod(self._file.fileno(), _FILE_MODE)
             os.fsync(self._file.fileno())
-            self._path.rename(target)
+            self._path.replace(target)
             _sync_folder(target.parent)
             _sync_folder(self._path.parent)
 

@@ -7,7 +7,7 @@ registry reached by TLS must not send us on to plain HTTP.
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any, Final, Self
+from typing import IO, Final, Self
 
 import aiohttp
 from yarl import URL
@@ -26,8 +26,8 @@ from edgefleet.bundle.format import strict_json
 from edgefleet.bundle.options import RegistryOptions
 from edgefleet.bundle.reference import Reference
 
-Body = Callable[[], Any]
-"""Makes the body afresh, because a request may have to be sent twice."""
+Body = Callable[[], IO[bytes] | None]
+"""Opens the body afresh, because a request may have to be sent twice."""
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 5
@@ -125,8 +125,11 @@ class Transport:
             mine = dict(headers)
             if who in self._authorization and url.origin() == home:
                 mine["Authorization"] = self._authorization[who]
+            content = body()
+            if content is not None:
+                stack.callback(content.close)
             answer = await stack.enter_async_context(
-                self._session.request(method, url, headers=mine, data=body(), allow_redirects=False)
+                self._session.request(method, url, headers=mine, data=content, allow_redirects=False)
             )
             if answer.status not in _REDIRECTS or "Location" not in answer.headers:
                 return answer
