@@ -12,13 +12,13 @@ import click
 import msgspec
 
 from edgefleet.bundle import BundleInfo, RegistryOptions, Trust, parse
+from edgefleet.bundle.disk import digest_of
 from edgefleet.bundle.format import BundleConfig, File
 from edgefleet.bundle.inspecting import Claims, claims, verify_file
 from edgefleet.bundle.layout import Layout
 from edgefleet.bundle.oci import Registry
 from edgefleet.bundle.pull import examine
 from edgefleet.bundle.reference import Reference
-from edgefleet.bundle.store import digest_of
 from edgefleet.bundle.trust import TrustError
 from edgefleet.cli import bundle_view
 from edgefleet.core import units

@@ -110,11 +110,13 @@ async def _authority(api: Api) -> bytes:
     where = await api.connection()
     if where.ca_path:
         return await asyncio.to_thread(Path(where.ca_path).read_bytes)
-    try:
+    published: Object = {}
+    with contextlib.suppress(errors.NotFound, errors.Forbidden):
         published = await api.get(kinds.CONFIG_MAP, names.JOIN_NAMESPACE, "kube-root-ca.crt")
-        return str(published["data"]["ca.crt"]).encode()
-    except (errors.NotFound, errors.Forbidden, KeyError) as error:
+    pem = str((published.get("data") or {}).get("ca.crt") or "")
+    if not pem:
         raise click.ClickException(
             f"neither the kubeconfig nor {names.JOIN_NAMESPACE}/kube-root-ca.crt holds the hub's certificate "
             "authority: give --ca-file"
-        ) from error
+        )
+    return pem.encode()

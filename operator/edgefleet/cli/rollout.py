@@ -93,10 +93,10 @@ def direct(name: str, namespace: str, kubeconfig: Path | None, context: str | No
 
 
 @rollout.command(epilog=_NAME)
+@_verb
 @click.argument("wave", required=False)
 @click.option("--wave", "named", metavar="WAVE", help="The wave, if it is not the second argument.")
 @click.option("--by", metavar="WHO", help="Who approves. [default: your name in the cluster]")
-@_verb
 def approve(
     name: str,
     wave: str | None,
