@@ -27,7 +27,7 @@ from edgefleet.bundle import (
     parse,
     pull,
 )
-from edgefleet.bundle.store import digest_of
+from edgefleet.bundle.disk import digest_of
 from support import registry
 from support.bundles import ALICE, MALLORY, forge
 from support.cutting import line

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from edgefleet.build import signing
 from edgefleet.bundle import Reference, RegistryOptions, Trust
 from edgefleet.bundle import format as fmt
+from edgefleet.bundle.disk import digest_of
 from edgefleet.bundle.oci import Registry
-from edgefleet.bundle.store import digest_of
 from securesystemslib.signer import CryptoSigner
 
 Json = dict[str, Any]

@@ -9,7 +9,7 @@ from securesystemslib.signer import CryptoSigner
 
 from edgefleet.build import signing
 from edgefleet.bundle import format as fmt
-from edgefleet.bundle.store import digest_of
+from edgefleet.bundle.disk import digest_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from edgefleet.bundle.errors import (
 )
 from edgefleet.bundle.format import File
 from edgefleet.bundle.oci import Blob, Registry
+from edgefleet.bundle.part import Part
 from edgefleet.bundle.reference import Reference
-from edgefleet.bundle.store import Part, Store
+from edgefleet.bundle.store import Store
 
 _T = TypeVar("_T")
 

@@ -3,12 +3,12 @@
 import hashlib
 from dataclasses import dataclass
 
+from edgefleet.bundle.disk import digest_of
 from edgefleet.bundle.errors import DigestMismatch, SizeMismatch
 from edgefleet.bundle.format import DOCUMENT_CAP, BundleConfig, File, parse_bundle, parse_manifest
 from edgefleet.bundle.oci import Registry
 from edgefleet.bundle.pull import Source
 from edgefleet.bundle.reference import Reference
-from edgefleet.bundle.store import digest_of
 
 
 @dataclass(frozen=True, slots=True)

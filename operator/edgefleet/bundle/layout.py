@@ -5,10 +5,10 @@ from pathlib import Path
 
 import msgspec
 
+from edgefleet.bundle.disk import digest_of
 from edgefleet.bundle.errors import DigestMismatch, NotABundle, NotFound, SizeMismatch, TooLarge
 from edgefleet.bundle.format import ARTIFACT_TYPE, DOCUMENT_CAP, Descriptor, File, strict_json
 from edgefleet.bundle.reference import Reference
-from edgefleet.bundle.store import digest_of
 
 
 class _Entry(msgspec.Struct, frozen=True, rename="camel"):

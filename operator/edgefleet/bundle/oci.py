@@ -9,10 +9,10 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
+from edgefleet.bundle.disk import digest_of
 from edgefleet.bundle.errors import DigestMismatch, NotFound, RegistryFailed, SizeMismatch, TooLarge
 from edgefleet.bundle.format import DOCUMENT_CAP, MANIFEST_TYPE, Descriptor, File
 from edgefleet.bundle.reference import Reference
-from edgefleet.bundle.store import digest_of
 from edgefleet.bundle.transport import Body, Transport, is_web_page, naming, web_page
 
 _STREAM: Final = 1 << 18

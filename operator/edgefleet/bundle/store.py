@@ -8,7 +8,6 @@ files, the new one, or a part. Files are readable by all: the container that ser
 """
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import os
@@ -17,23 +16,15 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
-from edgefleet.bundle.errors import (
-    BundleError,
-    DigestMismatch,
-    DiskFull,
-    NotInStore,
-    StoreUnavailable,
-    TooLarge,
-)
+from edgefleet.bundle.disk import digest_of, trouble
+from edgefleet.bundle.errors import DigestMismatch, NotInStore, TooLarge
+from edgefleet.bundle.part import Part
 
 _DIGEST = re.compile(r"\Asha256:([0-9a-f]{64})\Z")
 _HEX = re.compile(r"\A[0-9a-f]{64}\Z")
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_FILE_MODE: Final = 0o644
 _FOLDER_MODE: Final = 0o755
-_CHUNK: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,128 +144,12 @@ class Store:
         except FileNotFoundError:
             return 0
 
-    def part(self, digest: str) -> "Part":
+    def part(self, digest: str) -> Part:
         """Open the download of a file, at the end of what is there. Raises BlockingIOError when it is under way."""
-        return Part(self, digest)
+        return Part(self._part_path(digest), self.path(digest), digest, self.free, self.reserve)
 
     def _part_path(self, digest: str) -> Path:
         return self._parts / f"{_hex(digest)}.part"
-
-
-class Part:
-    """A file on its way into the store. One at a time, also between processes; a dead process lets go."""
-
-    def __init__(self, store: Store, digest: str) -> None:
-        """Open or go on. Raises BlockingIOError, DiskFull, StoreUnavailable."""
-        self.digest = digest
-        self._store = store
-        self._path = store._part_path(digest)
-        with trouble(str(self._path)):
-            self._file = self._open()
-        self.offset = 0
-        """Bytes that are there."""
-        self._hash = hashlib.sha256()
-
-    def __enter__(self) -> "Part":
-        """Use as a context: the lock is let go at its end, what came stays."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self._file.close()
-
-    def resume(self) -> int:
-        """Read what is there already, so that the digest goes on; return the offset. Slow for large parts."""
-        with trouble(str(self._path)):
-            self._hash = hashlib.sha256()
-            self._file.seek(0)
-            while chunk := self._file.read(_CHUNK):
-                self._hash.update(chunk)
-            self.offset = self._file.tell()
-        return self.offset
-
-    def restart(self) -> None:
-        """Forget what is there."""
-        with trouble(str(self._path)):
-            self._file.seek(0)
-            self._file.truncate()
-            self._hash, self.offset = hashlib.sha256(), 0
-
-    def drop(self) -> None:
-        """Remove the part."""
-        with trouble(str(self._path)):
-            self._path.unlink(missing_ok=True)
-
-    def room_for(self, size: int) -> None:
-        """Raise DiskFull unless so many more bytes fit and the reserve stays."""
-        with trouble(str(self._path)):
-            free = self._store.free()
-        if free < size + self._store.reserve:
-            raise DiskFull(
-                f"{size} bytes do not fit on the store's disk: {free} are free, {self._store.reserve} of them reserved"
-            )
-
-    def write(self, data: bytes) -> None:
-        """Append. Raises DiskFull, after which the part is gone: a full disk hurts everything on the machine."""
-        try:
-            with trouble(str(self._path)):
-                view = memoryview(data)
-                while view:  # an unbuffered file may take less than it is given
-                    view = view[self._file.write(view) :]
-        except DiskFull:
-            self._path.unlink(missing_ok=True)
-            raise
-        self._hash.update(data)
-        self.offset += len(data)
-
-    def sync(self) -> None:
-        """Put what was written on the disk."""
-        with trouble(str(self._path)):
-            os.fdatasync(self._file.fileno())
-
-    def finish(self) -> None:
-        """Check the digest, sync, and give the file its name. Raises DigestMismatch; the part is gone then."""
-        found = f"sha256:{self._hash.hexdigest()}"
-        if found != self.digest:
-            self._path.unlink(missing_ok=True)
-            raise DigestMismatch(f"asked for {self.digest}, got {self.offset} bytes with {found}")
-        target = self._store.path(self.digest)
-        with trouble(str(target)):
-            os.fchmod(self._file.fileno(), _FILE_MODE)
-            os.fsync(self._file.fileno())
-            self._path.replace(target)
-            _sync_folder(target.parent)
-            _sync_folder(self._path.parent)
-
-    def _open(self) -> IO[bytes]:
-        while True:
-            file = self._path.open("a+b", buffering=0)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # another process may have finished and renamed the file between open and lock
-                if self._path.exists() and os.fstat(file.fileno()).st_ino == self._path.stat().st_ino:
-                    return file
-            except OSError:
-                file.close()
-                raise
-            file.close()
-
-
-def digest_of(data: bytes) -> str:
-    """`sha256:<hex>` of bytes."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-@contextlib.contextmanager
-def trouble(what: str) -> Iterator[None]:
-    """Turn an OSError into DiskFull or StoreUnavailable; a lock held elsewhere stays BlockingIOError."""
-    try:
-        yield
-    except BlockingIOError:
-        raise
-    except OSError as error:
-        kind: type[BundleError] = DiskFull if error.errno in _FULL else StoreUnavailable
-        raise kind(f"{what}: {error.strerror or error}") from error
 
 
 def _hex(digest: str) -> str:
@@ -294,11 +169,3 @@ def _locked(path: Path) -> bool:
         except BlockingIOError:
             return True
     return False
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

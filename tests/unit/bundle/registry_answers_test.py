@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from edgefleet.bundle import BundleError, Reference, RegistryOptions, Store, check
 from edgefleet.bundle import format as fmt
+from edgefleet.bundle.disk import digest_of
 from edgefleet.bundle.download import download
 from edgefleet.bundle.oci import Registry
-from edgefleet.bundle.store import digest_of
 from support.bundles import ALICE, forge
 
 FORGED = forge()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from edgefleet.bundle import DigestMismatch, DiskFull, NotInStore, Store, StoreUnavailable, TooLarge
-from edgefleet.bundle.store import digest_of
+from edgefleet.bundle.disk import digest_of
 
 DATA = bytes(range(256)) * 5000
 DIGEST = digest_of(DATA)
