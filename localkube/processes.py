@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,12 +70,15 @@ def start(
             env={**os.environ, **(environment or {})},
         )
     pid_file.write_text(f"{child.pid} {start_time(child.pid) or 0}\n")
-    # Ours to reap while this command lives; afterwards init's.
-    _children[child.pid] = child
+    # It outlives this command: Popen, told that it has ended, does not complain.
+    child.returncode = 0
     return child.pid
 
 
-_children: dict[int, subprocess.Popen[bytes]] = {}
+def _reap(pid: int) -> None:
+    """Take leave of an ended child; one that an earlier command started is init's."""
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
 
 
 def must_live(home: Path, names: Iterable[str]) -> None:
@@ -130,11 +134,12 @@ def end(pids: Iterable[int], patience: float = 5.0) -> None:
         deadline = time.monotonic() + wait
         while left and time.monotonic() < deadline:
             for pid in left:
-                if pid in _children:
-                    _children[pid].poll()
+                _reap(pid)
             left = [pid for pid in left if start_time(pid) == began[pid]]
             time.sleep(0.02)
         if not left:
+            for pid in began:
+                _reap(pid)
             return
     raise LocalkubeError(f"processes {sorted(began)} do not end; look at them with `ps` and run `down` again")
 
