@@ -21,6 +21,7 @@ from edgefleet.bundle import (
     Pulled,
     RegistryOptions,
     Store,
+    Trust,
     Variant,
     check,
     load,
@@ -28,7 +29,7 @@ from edgefleet.bundle import (
     pull,
 )
 from edgefleet.bundle.disk import digest_of
-from support import registry
+from support import models, registry
 from support.bundles import ALICE, MALLORY, forge
 from support.cutting import line
 
@@ -395,3 +396,74 @@ async def test_a_registry_with_a_password_wants_the_right_one(
                 await check(ref, ALICE.trust, options(password))
             assert caught.value.reason == "RegistryRefused"
             assert caught.value.environment
+
+
+# -- from a model to a site, by the commands a person types -----------------------------------------------------
+
+
+def command(*arguments: str | Path) -> str:
+    """Run one of our programs; return what it printed."""
+    program = Path(sys.executable).with_name(str(arguments[0]))
+    found = subprocess.run([program, *map(str, arguments[1:])], text=True, capture_output=True, timeout=100)
+    assert found.returncode == 0, found.stdout + found.stderr
+    return found.stdout
+
+
+def test_a_model_built_by_command_passes_the_pods_self_test_at_the_site(
+    server: registry.Server, store: Store, tmp_path: Path
+) -> None:
+    models.label_map(tmp_path / "m.onnx")
+    models.golden(tmp_path / "g.npz", image=(10, 1, 16, 16))
+    command("edgefleet", "keys", "create", "--out", tmp_path, "--name", "me")
+    target = f"oci://{server.host}/models/map"
+    printed = command(
+        *(
+            "edgefleet",
+            "bundle",
+            "build",
+            tmp_path / "m.onnx",
+            "--name",
+            "map",
+            "--version",
+            "4",
+            "--keep-float",
+        ),
+        *("--golden", tmp_path / "g.npz", "--max-drop", "20%", "--key", tmp_path / "me.key"),
+        *("--push", f"{target}:4", "--plain-http", "--output", tmp_path / "layout"),
+    )
+    ref = printed.split("pushed")[1].strip()
+    assert ref.startswith(f"{target}@sha256:")
+    assert "int8" in command("edgefleet", "bundle", "inspect", f"{target}:4", "--plain-http")
+    for place in (f"{target}:4", ref):
+        verified = command(
+            "edgefleet", "bundle", "verify", place, "--plain-http", "--trust", tmp_path / "me.pub", "--deep"
+        )
+        assert parse(ref).digest in verified
+
+    options = RegistryOptions.create(plain_http=server.host)
+    outcome = asyncio.run(pull(ref, Trust.load(tmp_path / "me.pub"), store, choose=first, options=options))
+    golden = outcome.info.golden
+    report = command(
+        *(
+            "edgepod",
+            "selftest",
+            store.path(outcome.variant.file.digest),
+            "--golden",
+            store.path(golden.file.digest),
+        ),
+        *(
+            "--metric",
+            golden.metric,
+            "--rtol",
+            str(golden.rtol),
+            "--atol",
+            str(golden.atol),
+            "--min-agreement",
+            "0.8",
+        ),
+    )
+    measured = json.loads(report.splitlines()[-1])
+    assert measured["samples"] == golden.samples
+    assert measured["agreement"] == pytest.approx(outcome.variant.agreement, abs=0.01), (
+        "the site measures as the build did"
+    )

@@ -113,8 +113,7 @@ def _variant(
     else:
         say(f"quantizing: {method}")
         path = folder / f"{name}.onnx"
-        _quantize(request, method, calibration, path)
-        _same_signature(work(request.limits, "inspect", model=str(path.resolve())), outputs)
+        _same_signature(_quantize(request, method, calibration, path), outputs)
         say(f"running {name} on the golden samples")
         run = measuring.run(request.limits, path, yardstick.samples, outputs)
     file = describe(path)
@@ -130,9 +129,10 @@ def _variant(
     return _Built(variant, measured, path)
 
 
-def _quantize(request: Request, method: str, calibration: Samples, result: Path) -> None:
+def _quantize(request: Request, method: str, calibration: Samples, result: Path) -> Any:
+    """Write the quantized model; return what `inspect` says of it."""
     with measuring.folder_of(calibration) as inputs:
-        work(
+        return work(
             request.limits,
             "quantize",
             model=str(request.model.resolve()),

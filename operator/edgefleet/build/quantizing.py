@@ -42,8 +42,8 @@ class _Samples(quantization.CalibrationDataReader):  # type: ignore[misc]
         return next(self._left, None)
 
 
-def quantize(model: Path, method: str, inputs: Path, result: Path) -> dict[str, int]:
-    """Write a quantized model; return its size in bytes. Raises QuantizationFailed."""
+def quantize(model: Path, method: str, inputs: Path, result: Path) -> None:
+    """Write a quantized model. Raises QuantizationFailed."""
     logging.disable(logging.WARNING)
     names = [item.name for item in running.session(model).get_inputs()]
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +62,6 @@ def quantize(model: Path, method: str, inputs: Path, result: Path) -> dict[str, 
         raise QuantizationFailed(
             f"{method} finds nothing to quantize in this model{'; try int8' if method == DYNAMIC else ''}"
         )
-    return {"bytes": result.stat().st_size}
 
 
 def _static(ready: Path, result: Path, samples: _Samples) -> None:

@@ -49,11 +49,12 @@ def _do(task: dict[str, Any]) -> Any:
 
             return running.run(Path(task["model"]), Path(task["inputs"]), Path(task["outputs"]))
         case "quantize":
-            from edgefleet.build import quantizing
+            from edgefleet.build import inspecting, quantizing
 
-            return quantizing.quantize(
+            quantizing.quantize(
                 Path(task["model"]), task["method"], Path(task["inputs"]), Path(task["result"])
             )
+            return inspecting.inspect(Path(task["result"]))
         case other:
             raise ModelCrashed(f"unknown operation {other!r}")
 
