@@ -1,5 +1,40 @@
 """What every test against an API server may use."""
 
-from support.cluster import api_server, site_api_server
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
-__all__ = ["api_server", "site_api_server"]
+import pytest
+from support import hub, hub_chart
+from support.cluster import admin, api_server, site_api_server
+from support.hub import Fleet, Operator, Shelf
+
+__all__ = ["api_server", "fleet", "operator", "shelf", "site_api_server"]
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
+    """A registry with keys, one that is trusted and one that is not."""
+    with hub.shelf(tmp_path_factory.mktemp("shelf")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def operator(api_server: Path, shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """One operator for all tests of a module, a process of its own with the rights of the chart."""
+    folder = tmp_path_factory.mktemp("operator")
+    kubeconfig = asyncio.run(hub_chart.install(api_server, folder))
+    made = Operator(kubeconfig, shelf, folder / "operator.log")
+    made.start()
+    try:
+        asyncio.run(made.ready())
+        yield made
+    finally:
+        assert made.stop() == 0
+
+
+@pytest.fixture
+async def fleet(api_server: Path, operator: Operator) -> AsyncIterator[Fleet]:
+    """Sites and a namespace for one test."""
+    async with admin(api_server) as api, Fleet(api) as made:
+        yield made

@@ -73,7 +73,12 @@ def api_server() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def site_api_server() -> Iterator[Path]:
-    """A second API server, for tests that need a hub and a site apart."""
+    """A second API server, for tests that need a hub and a site apart; TEST_SITE_KUBECONFIG as above."""
+    given = os.environ.get("TEST_SITE_KUBECONFIG")
+    if given:
+        asyncio.run(apply_crds(Path(given)))
+        yield Path(given)
+        return
     with running(f"site-{secrets.token_hex(3)}") as kubeconfig:
         yield kubeconfig
 

@@ -28,6 +28,11 @@ POD_IMAGE: Final = "registry.test/edgepod@sha256:" + "1" * 64
 _SPEEDY: Final = {"interval": "1s", "offlineAfter": "4s"}
 
 
+def digest(bundle: str) -> str:
+    """The digest of a reference."""
+    return bundle.rpartition("@")[2]
+
+
 @dataclass
 class Shelf:
     """A registry with signed bundles on it. Their models are a few bytes: the hub never looks inside."""
@@ -52,6 +57,19 @@ class Shelf:
         where = reference.parse(f"oci://{self.server.host}/test/digits")
         done = await pushing.push(packed, where, self.options)
         return f"oci://{self.server.host}/test/digits@{done.digest}"
+
+    async def missing(self) -> str:
+        """A reference to nothing."""
+        return f"oci://{self.server.host}/test/digits@sha256:{secrets.token_hex(32)}"
+
+    async def unreachable(self) -> str:
+        """A reference into a registry that is not there."""
+        return f"oci://{self.nowhere}/test/digits@sha256:{secrets.token_hex(32)}"
+
+    @property
+    def nowhere(self) -> str:
+        """Where no registry listens."""
+        return "127.0.0.1:1"
 
     @property
     def options(self) -> RegistryOptions:
@@ -105,7 +123,7 @@ class Operator:
         environment = {
             **os.environ,
             "EDGEFLEET_TRUST": str(self.shelf.trust),
-            "EDGEFLEET_PLAIN_HTTP_REGISTRIES": self.shelf.server.host,
+            "EDGEFLEET_PLAIN_HTTP_REGISTRIES": f"{self.shelf.server.host},{self.shelf.nowhere}",
             "EDGEFLEET_POD_IMAGE": POD_IMAGE,
             **self.environment,
         }
@@ -258,6 +276,26 @@ class Fleet:
             )
         except errors.NotFound:
             return None
+
+    async def offered(self, short: str, model: str, bundle: str) -> Object:
+        """Wait until the order of a model to a site names a bundle."""
+
+        async def named() -> Object | None:
+            order = await self.order(short, model)
+            return order if order and order["spec"]["bundle"] == bundle else None
+
+        found: Object = await eventually(named, f"the order to {short} names {bundle}", seconds=25)
+        return found
+
+    async def connectivity(self, short: str, wanted: str) -> Object:
+        """Wait for what is said of a site's connectivity."""
+
+        async def said() -> Object | None:
+            site = await self.api.get(kinds.EDGE_SITE, None, self.name(short))
+            return site if site["status"].get("connectivity") == wanted else None
+
+        found: Object = await eventually(said, f"{short} is {wanted}", seconds=25)
+        return found
 
     async def until(
         self, model: str, kind: str, status: str, reason: str = "", *, seconds: float = 25.0

@@ -162,7 +162,10 @@ class Hub:
 
     # -- passes -------------------------------------------------------------------------------------------
     async def _look_at_model(self, key: Key) -> float | None:
-        return await self._models.look(key)
+        again = await self._models.look(key)
+        if again is None and key not in self._models.known and not self.seen.orders_of_model(*key):
+            self.models_queue.forget(key)
+        return again
 
     async def _look_at_site(self, name: str) -> float | None:
         return await self._sites.look(name)

@@ -14,8 +14,10 @@ from edgefleet.kube.kinds import Kind
 FIGURES_EVERY: Final = 5.0
 """Least seconds between two writes of an object's status that change figures only."""
 
+_REMEMBERED: Final = 2048
 _FIGURES: Final = frozenset({"sites", "counts", "models", "inventory", "lastSeen"})
-_WAVE_FIGURES: Final = frozenset({"healthy", "blocked", "unreachable"})
+_WAVE_REMEMBERED: Final = 2048
+_FIGURES: Final = frozenset({"healthy", "blocked", "unreachable"})
 
 
 def to_raw(value: object) -> Any:
@@ -67,8 +69,11 @@ class Pen:
         written = await apply.patch_status(self._api, kind, live, wanted)
         if written is not None:
             self._written[uid] = time.monotonic()
+            self._forget_old()
         return written, None
 
-    def forget(self, uid: str) -> None:
-        """The object is gone."""
-        self._written.pop(uid, None)
+    def _forget_old(self) -> None:
+        """Only what was written a moment ago matters; objects that are gone are not remembered."""
+        if len(self._written) > _REMEMBERED:
+            since = time.monotonic() - FIGURES_EVERY
+            self._written = {uid: when for uid, when in self._written.items() if when > since}

@@ -31,6 +31,7 @@ class _State:
     """When the next pass is to run; None: no pass is wanted."""
     running: bool = False
     began: float = float("-inf")
+    gone: bool = False
     failures: int = 0
     errors: list[str] = field(default_factory=list)
 
@@ -71,13 +72,14 @@ class Queue(Generic[K]):
     def add(self, key: K, after: float = 0.0) -> None:
         """Ask for a pass over `key`, `after` seconds from now at the latest."""
         state = self._states.setdefault(key, _State())
+        state.gone = False
         self._ask(key, state, self._now() + after)
 
     def forget(self, key: K) -> None:
-        """Drop what is waiting for a key that is gone."""
+        """Drop all about a key that is gone; also from within its own pass."""
         state = self._states.get(key)
         if state is not None:
-            state.due = None
+            state.due, state.gone = None, True
             if not state.running:
                 del self._states[key]
 
@@ -163,7 +165,7 @@ class Queue(Generic[K]):
             self._ask(key, state, due if wanted is None else min(wanted, due))
         elif state.due is not None:
             self._push(key, state.due)
-        elif not self._pace:  # a paced key is kept: when its last pass began is what paces the next
+        elif state.gone or not self._pace:  # a paced key is kept: when its last pass began is what paces the next
             del self._states[key]
 
     def _failed(self, key: K, state: _State, error: Exception) -> float:

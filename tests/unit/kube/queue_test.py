@@ -200,3 +200,19 @@ async def test_a_forgotten_key_gets_no_pass() -> None:
         queue.forget("a")
         await asyncio.sleep(0.06)
     assert passes == []
+
+
+async def test_a_key_forgotten_in_its_own_pass_leaves_nothing_behind_and_may_come_back() -> None:
+    passes: list[str] = []
+
+    async def do(key: str) -> None:
+        passes.append(key)
+        queue.forget(key)
+
+    queue = Queue("q", do, pace=0.001)
+    async with running(queue):
+        queue.add("a")
+        await until(lambda: len(passes) == 1 and len(queue) == 0)
+        assert queue._states == {}
+        queue.add("a")
+        await until(lambda: len(passes) == 2)
