@@ -1,11 +1,13 @@
 """`edgefleet` as its users call it, against a test's API server."""
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from click.testing import CliRunner, Result
 from edgefleet.cli.main import cli
 from edgefleet.core import names
@@ -72,3 +74,15 @@ async def with_join_namespace(api: Api) -> None:
         await api.create(kinds.NAMESPACE, None, {"metadata": {"name": names.JOIN_NAMESPACE}})
     except errors.AlreadyExists:
         return
+
+
+def run_as(kubeconfig: Path, token: str, *arguments: str) -> Result:
+    """Run a command with a bearer token instead of the kubeconfig's own credential."""
+    config = yaml.safe_load(kubeconfig.read_text())
+    config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
+    other = kubeconfig.with_name(f"{kubeconfig.name}-{secrets.token_hex(3)}")
+    other.write_text(yaml.safe_dump(config))
+    try:
+        return CliRunner().invoke(cli, [*arguments, "--kubeconfig", str(other)])
+    finally:
+        other.unlink()
