@@ -75,6 +75,7 @@ MODELS: Final[Mapping[str, Reason]] = {
 SITES: Final[Mapping[str, Reason]] = {
     "WaitingForJoin": Reason("No box has joined under this name.", "edgefleet site token NAME"),
     "KeyBound": Reason("A box has joined; its key is the site's identity."),
+    "Joined": Reason("The site has joined and its policy is delivered."),
     "InSync": Reason("Joined, and the site has confirmed its policy."),
     "PolicyPending": Reason("The site has not yet confirmed its policy."),
     "NeverHeard": Reason("The site has not beaten since it joined."),
@@ -101,6 +102,16 @@ JOINING: Final[Mapping[str, Reason]] = {
     "KeyNotBound": Reason(
         "A renewal by a key that is no longer the site's.", "edgefleet site token NAME --replace"
     ),
+    "TokenUsed": Reason(
+        "Another box has joined with this token.",
+        "edgefleet site token NAME --replace, if this box is to have the name",
+    ),
+    "BadRequest": Reason("The certificate request cannot be read or asks for what sites do not get."),
+    "BadCommonName": Reason("The request names no site in the way sites are named."),
+    "BadOrganization": Reason("The request asks for another group than the one of sites."),
+    "BadUsages": Reason("The request asks for more than a client certificate."),
+    "SiteKnown": Reason("The certificate request was approved."),
+    "Joining": Reason("The box asks for its certificate."),
     "UnknownSite": Reason("There is no EdgeSite of the name.", "create it, or edgefleet site token NAME"),
     "HubUnreachable": Reason("The hub does not answer; the site goes on by itself."),
     "HubRefuses": Reason("The hub refuses what the agent asks; nothing changes on the site."),
@@ -126,9 +137,19 @@ ORDERS: Final[Mapping[str, Reason]] = {
     "SelfTesting": Reason("The golden set runs on the site's own hardware."),
     "SelfTestFailed": Reason("The golden set disagreed or the model did not run; counts against the model."),
     "SelfTestTimeout": Reason("The self-test did not end within progressDeadline; counts against the model."),
+    "SelfTestCrashed": Reason("The model ended the self-test's process; counts against the model."),
+    "SelfTestKilled": Reason("The self-test was ended from outside; it is repeated."),
+    "SelfTestInterrupted": Reason("The self-test's pod went away; it is repeated."),
     "Starting": Reason("Pods of the revision start."),
     "Promoting": Reason("The new revision takes over."),
     "Serving": Reason("The revision the order names serves."),
+    "NotReady": Reason("The revision that serves has no ready pod."),
+    "Restoring": Reason("A piece of what serves was missing and is put back."),
+    "Scaling": Reason("Pods of the new revision replace those of the old one, one by one."),
+    "CleaningUp": Reason("What the model no longer needs is removed."),
+    "Keeping": Reason("The site is about to forget the model and leave what runs alone."),
+    "EvidenceRestarted": Reason("A serving pod was restarted; the step's evidence starts again."),
+    "StepPassed": Reason("A step of the canary passed."),
     "Confirming": Reason("The last step passed; what is left of its evidence is awaited."),
     "NotEnoughTraffic": Reason("Too few requests to judge a step by; it holds."),
     "EvidenceUnreadable": Reason("Not every serving pod could be asked; the step holds."),
@@ -149,6 +170,9 @@ ORDERS: Final[Mapping[str, Reason]] = {
     "ImagePullFailed": Reason(
         "The pod image cannot be fetched.", "see that the site reaches the image's registry"
     ),
+    "ContainerNotCreated": Reason("The container cannot be made on this site.", "look at the pod's events"),
+    "RunContainerError": Reason("The container cannot be started on this site.", "look at the pod's events"),
+    "PodEnvironment": Reason("The pod's surroundings kept it from its work; the message says how."),
     "Removed": Reason("Nothing of the model is left on the site."),
     "Kept": Reason("The site leaves what runs alone and has forgotten about it."),
     "Conflict": Reason(
