@@ -460,3 +460,54 @@ class Site:
         if self._behind():
             return ("Rejected", "HubBehind")
         return ("Downloading", "") if self.progress == 0 else ("Canary", "")
+
+
+@dataclass
+class World:
+    """A hub with its sites, moved on together."""
+
+    hub: Hub
+    sites: dict[str, Site]
+
+    def go(self, rounds: int = 8, seconds: float = 1.0) -> list[OrderWrite]:
+        """Passes, beats and work in turn. Returns the orders written."""
+        written: list[OrderWrite] = []
+        for _ in range(rounds):
+            written += self.hub.look().orders
+            self.hub.tick(seconds)
+            for site in self.sites.values():
+                site.sync()
+                site.work()
+                site.sync()
+        return written
+
+    def fail(self, number: int, *names_: str) -> None:
+        """Let a bundle fail at these sites; at all of them when none is named."""
+        for name in names_ or tuple(self.sites):
+            self.sites[name].bad.add(bundle(number))
+
+    def active(self) -> dict[str, str]:
+        """Revision that serves, by site; empty: none does."""
+        return {name: site.active["revision"] if site.active else "" for name, site in self.sites.items()}
+
+    def ordered(self) -> dict[str, str]:
+        """Revision ordered, by site."""
+        return {name: str(raw["spec"]["revision"]) for name, raw in self.hub.orders.items()}
+
+
+def world(labels: dict[str, dict[str, str]] | str, **spec: Any) -> World:
+    """Sites that joined, by name with their labels or as a string of one-letter names, and a model with bundle 1."""
+    hub = Hub(model=model_raw(1, **spec))
+    known = labels if isinstance(labels, dict) else {name: {} for name in labels}
+    for name, own in known.items():
+        hub.join(name, own)
+    return World(hub, {name: Site(name, hub) for name in known})
+
+
+def served(labels: dict[str, dict[str, str]] | str, **spec: Any) -> World:
+    """A world in which bundle 1 serves everywhere and its rollout is complete."""
+    made = world(labels, **spec)
+    made.go(12)
+    if made.hub.condition("Ready") != ("True", "Complete"):
+        raise AssertionError(f"bundle 1 did not come to serve: {made.hub.message()}")
+    return made

@@ -22,6 +22,7 @@ from edgefleet.core.types import (
     ModelSpec,
     ObjectDelete,
     Outcome,
+    RolloutCreate,
     RolloutObject,
     RolloutPatch,
     RolloutStatus,
@@ -108,32 +109,29 @@ class _Pass:
         intent = attempts.intend(
             self.model, self.spec, found, self.fleet, self.seen.bundle, self.seen.pod_image
         )
-        if intent.course is Course.START:
-            return self._start(intent, found)
         settled = attempts.survey(self._settled(found, intent))
-        advance = self._advance(settled, intent)
+        create = self._create(intent, found)
+        advance = None if create else self._advance(settled, intent)
         moved = attempts.survey(self._moved(settled, advance))
         orders = self._orders(moved, advance)
         hold = advance.hold if advance is not None else None
-        patches = self._patches(moved, hold, intent)
         facts = status.Facts(self.model, intent, moved, self.fleet, hold, orders, self.now)
         return ModelDecision(
             status=status.of_model(facts),
-            patch_rollouts=patches,
+            create_rollouts=create,
+            patch_rollouts=self._patches(moved, hold, intent),
             orders=orders.writes,
             delete_orders=orders.deletes,
             delete_rollouts=history.prune(moved, self.fleet, self.spec.revision_history_limit),
-            requeue_after=self._look_again(intent, hold),
+            requeue_after=SOON if create else self._look_again(intent, hold),
         )
 
-    def _start(self, intent: Intent, found: Attempts) -> ModelDecision:
-        """Create the rollout and nothing else: the next pass, which sees it, goes on."""
-        create = attempts.start(
-            self.seen.name, self.model, self.spec, intent, found, self.fleet, self.seen.bundle
-        )
-        orders = desired.Orders(writes=(), deletes=())
-        facts = status.Facts(self.model, intent, found, self.fleet, None, orders, self.now)
-        return ModelDecision(status=status.of_model(facts), create_rollouts=(create,), requeue_after=SOON)
+    def _create(self, intent: Intent, found: Attempts) -> tuple[RolloutCreate, ...]:
+        """The attempt that is due. The next pass, which sees it, admits sites to it and ends the one before."""
+        if intent.course is not Course.START:
+            return ()
+        seen = self.seen
+        return (attempts.start(seen.name, self.model, self.spec, intent, found, self.fleet, seen.bundle),)
 
     def _settled(self, found: Attempts, intent: Intent) -> Iterable[RolloutObject]:
         """The rollouts with the outcomes that follow from one another and from the spec."""
@@ -214,6 +212,8 @@ class _Pass:
         before = {item.meta.name: item.status for item in self.seen.rollouts}
         patches = []
         for item in reversed(moved.all):
+            if item is moved.running and intent.course is Course.START:
+                continue  # about to be superseded
             seen = before[item.meta.name]
             fresh = status.of_rollout(item, seen, hold, moved, self.now)
             marks = self._marks(item) if item is moved.running and intent.course is Course.FOLLOW else None

@@ -165,7 +165,7 @@ class Walk:
             return status, Hold("WaitingApproval", self._ask(wave))
         if status is None:
             if not candidates:
-                return self._empty(wave)
+                return self._empty(wave, None)
             if self.look.still:
                 return None, self._standing()
             status = self._started(wave)
@@ -176,7 +176,7 @@ class Walk:
         offered = self._offer(wave, candidates, room)
         status = msgspec.structs.replace(status, admitted=status.admitted + offered)
         if expected == 0:
-            return self._empty(wave)
+            return self._empty(wave, status)
         reachable = sum(view.online for view in candidates[:room]) - offered
         return self._judge(wave, status, expected, working=offered + max(0, reachable))
 
@@ -243,16 +243,16 @@ class Walk:
         healthy = self.look.verdicts[view.name] is Verdict.HEALTHY
         return healthy and view.heard is not None and view.heard >= units.instant(since)
 
-    def _empty(self, wave: Wave) -> tuple[WaveStatus | None, Hold | None]:
+    def _empty(self, wave: Wave, status: WaveStatus | None) -> tuple[WaveStatus | None, Hold | None]:
         """A wave with nobody passes only if all it means were admitted before; a selector with a typo never does."""
         if self.look.still:
-            return self.known.get(wave.name), self._standing()
+            return status, self._standing()
         if any(_selects(wave, view) for view in self.look.fleet.counted):
             moment = units.timestamp(self.look.now)
-            before = self.known.get(wave.name) or WaveStatus(name=wave.name, limit=0, started_at=moment)
+            before = status or WaveStatus(name=wave.name, limit=0, started_at=moment)
             return msgspec.structs.replace(before, completed_at=moment), None
         text = f"wave {wave.name}: no placed site that has joined and is not cordoned matches it: correct its siteSelector or join sites"
-        return self.known.get(wave.name), Hold("NotEnoughSites", text)
+        return status, Hold("NotEnoughSites", text)
 
     def _approved(self, wave: Wave) -> bool:
         return any(approval.wave == wave.name for approval in self.look.rollout.spec.approvals)
