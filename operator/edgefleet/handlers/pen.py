@@ -16,8 +16,7 @@ FIGURES_EVERY: Final = 5.0
 
 _REMEMBERED: Final = 2048
 _FIGURES: Final = frozenset({"sites", "counts", "models", "inventory", "lastSeen"})
-_WAVE_REMEMBERED: Final = 2048
-_FIGURES: Final = frozenset({"healthy", "blocked", "unreachable"})
+_WAVE_FIGURES: Final = frozenset({"healthy", "blocked", "unreachable"})
 
 
 def to_raw(value: object) -> Any:
@@ -35,13 +34,10 @@ def _lean(value: Any) -> Any:
 
 def figures_only(live: Mapping[str, Any], want: Mapping[str, Any]) -> bool:
     """Whether nothing but figures differ, so that the write can wait."""
-    differing = {key for key in live.keys() | want.keys() if live.get(key) != want.get(key)}
-    rest = differing - _FIGURES
-    return not rest or (
-        rest == {"waves"} and _without_figures(live["waves"]) == _without_figures(want["waves"])
-        if "waves" in live and "waves" in want
-        else not rest
-    )
+    differing = {key for key in live.keys() | want.keys() if live.get(key) != want.get(key)} - _FIGURES
+    if differing == {"waves"} and "waves" in live and "waves" in want:
+        return _without_figures(live["waves"]) == _without_figures(want["waves"])
+    return not differing
 
 
 def _without_figures(waves: list[Mapping[str, Any]]) -> list[dict[str, Any]]:

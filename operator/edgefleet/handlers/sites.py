@@ -15,6 +15,7 @@ from edgefleet.kube.client import Api, Object
 
 log = logging.getLogger(__name__)
 
+_SOON = 0.5
 MANAGED_LABELS = {names.MANAGED_BY: "edgefleet"}
 
 
@@ -162,6 +163,8 @@ class Sites:
             written, wait = await self._pen.write(kinds.EDGE_SITE, live, want)
         except errors.NotFound:  # deleted meanwhile; the watch tells
             return None
+        except errors.Conflict:  # changed meanwhile; the watch is about to tell
+            return _SOON
         if written is not None:
             if site.status.connectivity != want.connectivity:
                 log.info(

@@ -23,6 +23,8 @@ from typing import Any
 class ApiError(Exception):
     """The API server did not do what was asked. `message` says what was asked and what came back."""
 
+    expected = True
+    """Its message says all; a traceback would say nothing more."""
     retry_after: float | None = None
     """Seconds the server asked to wait."""
 
