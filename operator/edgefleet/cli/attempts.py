@@ -217,7 +217,8 @@ def _waves(attempt: Attempt) -> Iterator[tuple[object, ...]]:
     for name in attempt.waves:
         wave = started.get(name)
         if wave is None:
-            yield (name, f"approved by {approved[name]}" if name in approved else "to come", *[""] * 6)
+            coming = "not started" if attempt.outcome else "to come"
+            yield (name, f"approved by {approved[name]}" if name in approved else coming, *[""] * 6)
             continue
         state = "running"
         if wave.get("completedAt"):
