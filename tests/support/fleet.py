@@ -107,6 +107,7 @@ class Hub:
     check: BundleCheck | None = None
     """None: every bundle is found and signed."""
     crd_deleting: bool = False
+    pod_image: str = IMAGE
     versions: Iterator[int] = field(default_factory=lambda: iter(range(1, 10**9)))
 
     # -- what people and sites do -------------------------------------------------------------------
@@ -166,7 +167,7 @@ class Hub:
                 for name, raw in self.sites.items()
             ),
             bundle=self.check or self._found(),
-            pod_image=IMAGE,
+            pod_image=self.pod_image,
             operator_started=self.started,
             crd_deleting=self.crd_deleting,
         )
@@ -505,9 +506,12 @@ def world(labels: dict[str, dict[str, str]] | str, **spec: Any) -> World:
 
 
 def served(labels: dict[str, dict[str, str]] | str, **spec: Any) -> World:
-    """A world in which bundle 1 serves everywhere and its rollout is complete."""
+    """A world in which bundle 1 serves everywhere and its rollout is complete, whatever its waves would wait for."""
     made = world(labels, **spec)
-    made.go(12)
+    made.go(3)
+    if made.hub.condition("Ready")[0] != "True":
+        made.hub.verb(f"{MODEL}-1", finish=True)
+    made.go(9)
     if made.hub.condition("Ready") != ("True", "Complete"):
         raise AssertionError(f"bundle 1 did not come to serve: {made.hub.message()}")
     return made
