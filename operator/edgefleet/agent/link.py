@@ -5,6 +5,7 @@ empty namespace is never an instruction.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -78,6 +79,7 @@ class Link:
         self._arrivals: asyncio.Queue[tuple[str, Object]] = asyncio.Queue()
         self._report_now = asyncio.Event()
         self._agent_now = asyncio.Event()
+        self._policy_changed = asyncio.Event()
         self._started = time.monotonic()
 
     # -- for the rest of the agent ---------------------------------------------------------------------
@@ -180,7 +182,20 @@ class Link:
                 refused, pause = 0, _FIRST_RETRY
                 self._heard(api)
                 await self._compare(api, lease, watcher)
-                await asyncio.sleep(self.interval * random.uniform(0.95, 1.0))  # noqa: S311  jitter
+                await self._until_next_beat()
+
+    async def _until_next_beat(self) -> None:
+        """Wait for one interval; a new policy may shorten it."""
+        self._policy_changed.clear()
+        with contextlib.suppress(TimeoutError):
+            pause = self.interval * random.uniform(0.95, 1.0)  # noqa: S311  jitter is no secret
+            await asyncio.wait_for(self._policy_changed.wait(), pause)
+
+    async def _set_policy(self, found: Object) -> None:
+        policy = Policy(spec=found.get("spec") or {}, generation=found["metadata"]["generation"])
+        if policy != self._journal.policy:
+            await self._journal.set_policy(policy)
+            self._policy_changed.set()
 
     @property
     def interval(self) -> float:
@@ -223,8 +238,7 @@ class Link:
 
     async def _read_policy(self, api: Api) -> None:
         found = await api.get(kinds.EDGE_AGENT, self._namespace, names.AGENT)
-        policy = Policy(spec=found.get("spec") or {}, generation=found["metadata"]["generation"])
-        await self._journal.set_policy(policy)
+        await self._set_policy(found)
         self._agent_now.set()
 
     async def _rejoin(self) -> None:
@@ -323,8 +337,7 @@ class Link:
             self._agent_now.clear()
             try:
                 live = await api.get(kinds.EDGE_AGENT, self._namespace, names.AGENT)
-                policy = Policy(spec=live.get("spec") or {}, generation=live["metadata"]["generation"])
-                await self._journal.set_policy(policy)
+                await self._set_policy(live)
                 await apply.patch_status(api, kinds.EDGE_AGENT, live, await self._describe())
                 pause = _FIRST_RETRY
             except errors.ApiError as error:

@@ -42,9 +42,7 @@ class Pods:
             # no pool: a pod that is drained must not be kept waiting by us
             self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
         try:
-            address = ipaddress.ip_address(pod.ip)
-            host = f"[{address}]" if address.version == 6 else str(address)
-            url = f"http://{host}:{self._port}{HEALTH_PATH}"
+            url = address(pod.ip, self._port) + HEALTH_PATH
             async with self._session.get(url, timeout=_PATIENCE, allow_redirects=False) as answer:
                 if answer.status != 200:
                     return None
@@ -52,3 +50,10 @@ class Pods:
         except (aiohttp.ClientError, TimeoutError, OSError, ContractError, ValueError) as error:
             log.debug("No health document", extra={"pod": pod.name, "error": str(error)})
             return None
+
+
+def address(ip: str, port: int) -> str:
+    """Return the base URL of a pod. Raises ValueError for what is no IP address."""
+    found = ipaddress.ip_address(ip)
+    host = f"[{found}]" if found.version == 6 else str(found)
+    return f"http://{host}:{port}"

@@ -253,7 +253,9 @@ def _scale_in_place(view: View) -> Outcome | None:
 
 def _serving(view: View) -> Outcome:
     if view.fully_ready(view.active):
-        return Outcome(Stage.SERVING, "Serving", requeue=IDLE)
+        if lists_only(view.seen.endpoints, view.pods(view.active)):
+            return Outcome(Stage.SERVING, "Serving", requeue=IDLE)
+        return Outcome(Stage.SERVING, "NotReady", "waiting for the Service's endpoints", requeue=PACE)
     troubles = [pod.trouble for pod in view.pods(view.active) if pod.trouble is not None]
     message = f"{troubles[0].reason}: {troubles[0].message}" if troubles else "waiting for ready pods"
     return Outcome(Stage.SERVING, "NotReady", message, requeue=5.0)

@@ -12,7 +12,7 @@ from typing import Final
 from edgepod.contract import TrafficLease
 
 from edgefleet.core import local_install, local_keep, local_report
-from edgefleet.core.local import LocalDecision, LocalSeen, Progress
+from edgefleet.core.local import LocalDecision, LocalSeen, Progress, Remember
 from edgefleet.core.local_view import Outcome, View
 
 _RULES: Final = (
@@ -48,7 +48,7 @@ def decide_local(seen: LocalSeen, now_monotonic: float, now_wall: datetime) -> L
     return LocalDecision(
         action=outcome.action,
         why=outcome.why or outcome.reason,
-        report=local_report.build(view, outcome),
+        report=local_report.build(_after(view, outcome), outcome),
         requeue_after=outcome.requeue,
         progress=_tick(view, outcome),
         leases=leases,
@@ -67,6 +67,13 @@ def _for_this_order(seen: LocalSeen) -> LocalSeen:
         unready_since=before.unready_since,
     )
     return replace(seen, progress=fresh)
+
+
+def _after(view: View, outcome: Outcome) -> View:
+    """Report what will be remembered: a failure is told together with the refusal it leaves."""
+    if not isinstance(outcome.action, Remember):
+        return view
+    return replace(view, seen=replace(view.seen, record=outcome.action.record))
 
 
 def _tick(view: View, outcome: Outcome) -> Progress:
