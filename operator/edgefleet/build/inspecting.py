@@ -61,7 +61,8 @@ def _parse(path: Path) -> onnx.ModelProto:
         raise NotOnnx("the file is empty")
     if size > _FILE_CAP:
         raise NotOnnx(f"the file has {size} bytes; an ONNX file has 2 GiB at most")
-    head = path.open("rb").read(64)
+    with path.open("rb") as file:
+        head = file.read(64)
     try:
         model = onnx.load_model(path, format="protobuf", load_external_data=False)
     except Exception as error:

@@ -83,6 +83,11 @@ def _foreign_payload(made: bytes, config: bytes) -> bytes:
             "SizeMismatch",
             id="one-file-two-sizes",
         ),
+        pytest.param(
+            forge(edit_manifest=lambda m: m["config"].update(size=m["config"]["size"] - 1)),
+            "SizeMismatch",
+            id="config-of-another-size",
+        ),
         pytest.param(forge(edit=lambda d: d.update(surprise=1)), "Malformed", id="signed-but-not-strict"),
         pytest.param(
             forge(config=lambda data: data.replace(b'"version":1', b'"version":1,"version":9')),

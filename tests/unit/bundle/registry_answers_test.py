@@ -25,6 +25,7 @@ from edgefleet.bundle import format as fmt
 from edgefleet.bundle.disk import digest_of
 from edgefleet.bundle.download import download
 from edgefleet.bundle.oci import Registry
+from edgefleet.bundle.part import Part
 from support.bundles import ALICE, forge
 
 FORGED = forge()
@@ -281,6 +282,22 @@ async def test_a_part_that_was_damaged_on_the_disk_is_fetched_anew(store: Store)
 async def test_a_part_longer_than_the_file_is_fetched_anew(store: Store) -> None:
     begun(store, DATA + b"more")
     assert await fetched(always(200, DATA), store) == ""
+
+
+class Overtaken(Store):
+    """A store in which somebody else finishes the file just before we get hold of its part."""
+
+    def part(self, digest: str) -> Part:
+        mine = super().part(digest)
+        self.path(digest).write_bytes(DATA)
+        return mine
+
+
+async def test_a_file_that_somebody_else_just_finished_is_not_fetched(tmp_path: Path) -> None:
+    overtaken = Overtaken(tmp_path, reserve=0)
+    assert await fetched(always(500), overtaken, attempts=1) == ""
+    assert overtaken.usage().part_bytes == 0
+    assert not list((tmp_path / "parts").iterdir())
 
 
 @pytest.mark.parametrize(
