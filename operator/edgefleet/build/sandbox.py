@@ -13,6 +13,8 @@ from typing import Any, Final
 from edgefleet.build.errors import BY_REASON, ModelCrashed, ModelOutOfMemory, ModelTimedOut
 
 _LAST_WORDS: Final = 1500
+_PASSED_ON: Final = ("PATH", "HOME", "PYTHONPATH", "PYTHONUSERBASE", "LD_LIBRARY_PATH")
+"""What Python needs to find itself; credentials of a build server stay out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,15 @@ def _run(limits: Limits, operation: str, task: Path, folder: Path) -> str:
     log = folder / "log"
     with log.open("wb") as sink:
         child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-I", "-m", "edgefleet.build.worker", str(task)],
+            [sys.executable, "-m", "edgefleet.build.worker", str(task)],
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=sink,
             cwd=folder,
-            env={"PATH": os.environ.get("PATH", ""), "TMPDIR": str(folder)},
+            env={
+                "TMPDIR": str(folder),
+                **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+            },
             start_new_session=True,
         )
         try:

@@ -3,7 +3,7 @@
 For the hub, early and cheap (manifest, bundle.json and envelope only, a few KB):
 
     options = RegistryOptions.create(plain_http="registry.local:5000,…", ca_file=None)
-    trust = Trust.load("/etc/edgefleet/trust")
+    trust = Trust.load("/etc/edgefleet/trust")                  # TrustError, a ValueError, when there is no good key
     info = await check("oci://host/repo@sha256:…", trust, options)
 
 For the agent:
@@ -51,7 +51,7 @@ from edgefleet.bundle.options import RegistryOptions
 from edgefleet.bundle.pull import Progress, Pulled, check, load, pull
 from edgefleet.bundle.reference import Reference, parse, parse_pinned
 from edgefleet.bundle.store import Store, Usage
-from edgefleet.bundle.trust import Trust
+from edgefleet.bundle.trust import Trust, TrustError
 
 __all__ = [
     "BadSignature",
@@ -85,6 +85,7 @@ __all__ = [
     "TooLarge",
     "TransferInterrupted",
     "Trust",
+    "TrustError",
     "Unsigned",
     "UnsupportedFormat",
     "UntrustedKey",

@@ -220,16 +220,18 @@ def strict_json(data: bytes, what: str, cap: int = DOCUMENT_CAP) -> Any:
     if len(data) > cap:
         raise TooLarge(f"{what} has {len(data)} bytes, more than the {cap} allowed")
     try:
-        return json.loads(
+        found = json.loads(
             data.decode("utf-8"),
             object_pairs_hook=_no_duplicates,
             parse_constant=_no_constant,
             parse_float=_finite,
         )
+        json.dumps(found, ensure_ascii=False).encode("utf-8")  # half a surrogate pair cannot be written again
     except RecursionError as error:
         raise Malformed(f"{what} is nested too deeply") from error
     except ValueError as error:
         raise Malformed(f"{what} is not strict JSON: {error}") from error
+    return found
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The little of the OCI distribution protocol that bundles need. Every byte that comes in is checked by digest."""
 
+import asyncio
 import contextlib
 import io
 from collections.abc import AsyncIterator
@@ -44,10 +45,14 @@ class Registry(Transport):
 
     async def manifest(self, reference: Reference) -> bytes:
         """Fetch a manifest by digest, which is checked, or by tag. Raises BundleError."""
+        with naming(reference.host):
+            async with asyncio.timeout(self.options.document_timeout):
+                return await self._manifest(reference)
+
+    async def _manifest(self, reference: Reference) -> bytes:
         url = self.url(reference, f"manifests/{reference.digest or reference.tag or 'latest'}")
         async with self.exchange("GET", url, reference, headers={"Accept": MANIFEST_TYPE}) as answer:
-            with naming(reference.host):
-                data = await self.read(answer, DOCUMENT_CAP)
+            data = await self.read(answer, DOCUMENT_CAP)
             page = is_web_page(answer)
         if page:
             raise web_page(reference.host)
@@ -59,11 +64,15 @@ class Registry(Transport):
 
     async def document(self, reference: Reference, descriptor: Descriptor, cap: int) -> bytes:
         """Fetch a small blob whole. Raises BundleError."""
+        with naming(reference.host):
+            async with asyncio.timeout(self.options.document_timeout):
+                return await self._document(reference, descriptor, cap)
+
+    async def _document(self, reference: Reference, descriptor: Descriptor, cap: int) -> bytes:
         if descriptor.size > cap:
             raise TooLarge(f"{descriptor.media_type} of {descriptor.size} bytes; {cap} are allowed")
         async with self.blob(reference, descriptor.digest) as blob:
-            with naming(reference.host):
-                data = await self.read(blob.answer, descriptor.size)
+            data = await self.read(blob.answer, descriptor.size)
         if len(data) != descriptor.size:
             raise SizeMismatch(
                 f"{descriptor.digest} should have {descriptor.size} bytes, {reference.host} sent "

@@ -22,6 +22,8 @@ class RegistryOptions:
     connect_timeout: float = 10.0
     read_timeout: float = 30.0
     """Longest silence in the middle of an answer."""
+    document_timeout: float = 60.0
+    """Longest time for a manifest or another document, whole."""
     attempts: int = 5
     """Connections made for one file that keeps breaking off without a byte of progress."""
 

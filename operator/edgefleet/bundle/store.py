@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from edgefleet.bundle.disk import digest_of, trouble
-from edgefleet.bundle.errors import DigestMismatch, NotInStore, TooLarge
+from edgefleet.bundle.errors import DigestMismatch, NotInStore, StoreUnavailable, TooLarge
 from edgefleet.bundle.part import Part
 
 _DIGEST = re.compile(r"\Asha256:([0-9a-f]{64})\Z")
@@ -82,11 +82,15 @@ class Store:
     def put_bytes(self, data: bytes) -> str:
         """Keep bytes; return their digest. Raises DiskFull, StoreUnavailable."""
         digest = digest_of(data)
-        if not self.has(digest):
+        if self.has(digest):
+            return digest
+        try:
             with self.part(digest) as part:
                 part.restart()
                 part.write(data)
                 part.finish()
+        except BlockingIOError as error:
+            raise StoreUnavailable(f"{digest} is being written by somebody else just now") from error
         return digest
 
     def intact(self, digest: str) -> bool:

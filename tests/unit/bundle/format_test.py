@@ -49,6 +49,7 @@ def test_a_good_bundle_is_read_and_written_the_same() -> None:
             GOOD.config.replace(b'"version":1', b'"version":' + b"9" * 5000),
             "JSON",
         ),
+        "half a surrogate pair": (GOOD.config.replace(b'"demo"', b'"\\ud800"'), "surrogates"),
         "nested too deeply": (b'{"format":' + b"[" * 20000 + b"]" * 20000 + b"}", "deeply"),
         "format 0": (changed("format", to=0), "format"),
         "format as a text": (changed("format", to="1"), "format"),

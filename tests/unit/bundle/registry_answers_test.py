@@ -145,6 +145,24 @@ async def test_a_registry_that_goes_silent_is_given_up() -> None:
     assert await checked(silent, read_timeout=0.3) == "RegistryUnreachable"
 
 
+async def test_a_registry_that_drips_is_given_up() -> None:
+    async def dripping(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = 1000
+        await response.prepare(request)
+        try:
+            for _ in range(100):
+                await response.write(b" ")
+                await asyncio.sleep(0.05)
+        except ConnectionError:
+            pass
+        return response
+
+    begin = asyncio.get_running_loop().time()
+    assert await checked(dripping, document_timeout=0.4) == "RegistryUnreachable"
+    assert asyncio.get_running_loop().time() - begin < 3
+
+
 async def test_nobody_there_and_no_such_name_are_unreachable_and_not_the_bundles_fault() -> None:
     for host in ("127.0.0.1:1", "no-such-host.invalid:5000"):
         with pytest.raises(BundleError, match=host.split(":")[0]) as caught:

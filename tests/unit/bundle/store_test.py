@@ -87,6 +87,11 @@ def test_a_part_has_one_writer_at_a_time(store: Store) -> None:
     store.part(DIGEST).__exit__()
 
 
+def test_bytes_that_somebody_else_is_writing_are_not_written_over(store: Store) -> None:
+    with store.part(DIGEST), pytest.raises(StoreUnavailable, match="somebody else"):
+        store.put_bytes(DATA)
+
+
 def test_a_damaged_file_is_found_when_read_and_makes_room_for_a_good_one(store: Store) -> None:
     store.put_bytes(DATA)
     store.path(DIGEST).write_bytes(DATA[:-1] + b"!")
