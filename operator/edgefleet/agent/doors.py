@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import kopf
 
@@ -42,7 +42,12 @@ async def listen(api: Api, namespace: str, ring: Ring) -> None:
     """Let kopf bring news of EdgeDeployments, for ever; it is started again when it ends."""
     while True:
         tasks = await kopf.spawn_tasks(
-            registry=_registry(api, ring), settings=_settings(), namespaces=[namespace], standalone=True
+            registry=_registry(api, ring),
+            settings=_settings(),
+            namespaces=[namespace],
+            standalone=True,
+            # kopf would ask who we are, and uid 65532 has no name
+            identity=cast(Any, "edgefleet-agent"),
         )
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

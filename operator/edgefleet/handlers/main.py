@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any, cast
 
 import kopf
 
@@ -72,6 +73,8 @@ async def _listen(api: Api, hub: Hub, stop: asyncio.Event) -> None:
         settings=doors.settings(),
         clusterwide=True,
         standalone=True,
+        # kopf would ask who we are, and uid 65532 has no name
+        identity=cast(Any, "edgefleet-operator"),
     )
     _on_signals(stop)  # kopf has put its own handlers in place of ours
     asked = asyncio.create_task(stop.wait(), name="stop")
