@@ -13,6 +13,7 @@ from demo.fleet import Images
 
 TAG: Final = "0.1.0"
 FOLDER: Final = ROOT / "build" / "images"
+DEV_TAG: Final = FOLDER / "dev-tag"
 DOCKERFILES: Final = {"edgepod": "inference_pod/Dockerfile", "edgefleet": "operator/Dockerfile"}
 SOURCES: Final = {"edgepod": ("inference_pod",), "edgefleet": ("operator", "inference_pod")}
 
@@ -50,21 +51,40 @@ def build(say: Callable[[str], None], *, release: bool = False) -> Built:
     archives = []
     for name, dockerfile in DOCKERFILES.items():
         say(f"image {name}:{made}")
-        sources = [word for folder in SOURCES[name] for word in ("--source", folder)]
-        wheels = ["--requirements", f"requirements/{name}.txt", *sources]
-        _localkube("wheels", *wheels, "--output", str(FOLDER / name / "wheels"))
+        _gather_wheels(name)
         archive = FOLDER / f"{name}{suffix}.tar"
         _localkube(
             *("build-image", "--dockerfile", dockerfile, "--context", str(FOLDER / name)),
             *("--tag", f"{name}:{made}", "--output", str(archive)),
         )
         archives.append(archive)
-    return Built(names(made), tuple(archives))
+    if not release:
+        DEV_TAG.write_text(made)
+    return Built(_named(made), tuple(archives))
 
 
-def names(made: str = "") -> Images:
-    """The images with a tag, by default that of the sources as they are, as kubelets know them."""
-    made = made or tag()
+def _gather_wheels(name: str) -> None:
+    """Fill the image's `wheels`. Ours and others' are fetched apart: ours change all the time."""
+    folder = FOLDER / name
+    others, ours = FOLDER / "parts" / name / "others", FOLDER / "parts" / name / "ours"
+    sources = [word for source in SOURCES[name] for word in ("--source", source)]
+    _localkube("wheels", "--requirements", f"requirements/{name}.txt", "--output", str(others))
+    _localkube("wheels", *sources, "--output", str(ours))
+    found = {wheel.name: wheel for part in (others, ours) for wheel in part.glob("*.whl")}
+    (folder / "wheels").mkdir(parents=True, exist_ok=True)
+    for stale in (folder / "wheels").iterdir():
+        stale.unlink()
+    for wheel in found.values():
+        shutil.copy2(wheel, folder / "wheels")
+
+
+def last_built() -> Images:
+    """The images that `build` made last, whatever became of the sources since."""
+    return _named(DEV_TAG.read_text())
+
+
+def _named(made: str) -> Images:
+    """As kubelets know them."""
     return Images(f"docker.io/library/edgefleet:{made}", f"docker.io/library/edgepod:{made}")
 
 

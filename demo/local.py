@@ -54,9 +54,10 @@ def up(
     say(f"starting {', '.join(names)}: real Kubernetes, built once (minutes) and then cached")
     localkube("up", *names, show=True)
     localkube("registry", "up", "--listen", registry, show=True)
-    made = images.build(say)
-    for archive in made.archives:
-        localkube("load-image", *names, "--archive", str(archive), show=True)
+    for archive in images.build(say).archives:
+        say(f"loading {archive.name}")
+        runs_it = sites if archive.name.startswith("edgepod") else names
+        localkube("load-image", *runs_it, "--archive", str(archive))
     return attach(hub=hub, sites=sites, registry=registry)
 
 
@@ -68,7 +69,7 @@ def attach(*, hub: str = HUB, sites: Sequence[str] = SITES, registry: str = REGI
         sites={name: clusters[name] for name in sites},
         hub_server=json.loads(localkube("info", hub))["api_server_wan"],
         registry=registry,
-        images=images.names(),
+        images=images.last_built(),
         link=LocalLink(),
     )
 
