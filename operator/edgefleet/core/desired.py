@@ -23,7 +23,7 @@ from edgefleet.core.types import (
     Outcome,
     RolloutObject,
 )
-from edgefleet.core.verdict import HUB_BEHIND, Verdict, judge
+from edgefleet.core.verdict import HUB_BEHIND, Verdict
 
 CATCH_UPS: Final = 50
 """Sites that may be catching up at a time."""
@@ -53,6 +53,8 @@ class Given:
     spec: ModelSpec
     attempts: Attempts
     fleet: Fleet
+    verdicts: Mapping[str, Verdict]
+    """Of all sites whose orders say to run something."""
     admitted: Mapping[str, str]
     """Wave by site: admitted to the running rollout in this pass."""
     paused: bool
@@ -159,7 +161,8 @@ def _adjust(
 ) -> tuple[OrderWrite | None, bool]:
     """Changes to an order for the right revision: in place, with no new attempt."""
     compose = given.composer
-    if rollout.spec.direct and order.mode is Mode.CANARY and not _finished(given, view):
+    finished = given.verdicts[view.name] in (Verdict.HEALTHY, Verdict.FAILED)
+    if rollout.spec.direct and order.mode is Mode.CANARY and not finished:
         return compose.change(view, "Direct", mode=Mode.DIRECT), False
     if order.mode is Mode.CANARY and target.why is not Why.ADMITTED and compose.leaves_bad(view, rollout):
         return compose.change(view, "GoBack", mode=Mode.DIRECT), False
@@ -172,10 +175,6 @@ def _adjust(
         changed = _with_replicas(order.serving, serving.replicas)
         return compose.change(view, "Replicas", serving=changed), True
     return None, False
-
-
-def _finished(given: Given, view: SiteView) -> bool:
-    return judge(view, given.composer.now) in (Verdict.HEALTHY, Verdict.FAILED)
 
 
 def _with_replicas(serving: wire.Serving, replicas: int) -> wire.Serving:
@@ -200,7 +199,7 @@ def _catching_up(given: Given) -> int:
     return sum(
         view.running is not None
         and view.running.wave == failures.CATCHING_UP
-        and judge(view, given.composer.now) is Verdict.AT_WORK
+        and given.verdicts[view.name] is Verdict.AT_WORK
         for view in given.fleet.counted
     )
 

@@ -39,6 +39,10 @@ class SiteView:
     order: wire.Order | None
     """None: there is none, or it cannot be read."""
     report: ReportSeen
+    running: wire.Order | None
+    """The order, if it says to run something."""
+    answered: bool
+    """The report answers the live order, not an earlier one or one of an earlier life."""
 
     @property
     def online(self) -> bool:
@@ -54,21 +58,6 @@ class SiteView:
     def readable(self) -> bool:
         """There is no order, or one we understand."""
         return self.meta is None or self.order is not None
-
-    @property
-    def running(self) -> wire.Order | None:
-        """The order, if it says to run something."""
-        return self.order if self.order is not None and self.order.state is wire.State.RUN else None
-
-    @property
-    def answered(self) -> bool:
-        """The report answers the live order, not an earlier one or one of an earlier life."""
-        said, meta = self.report.order, self.meta
-        return (
-            said is not None
-            and meta is not None
-            and (said.uid, said.generation) == (meta.uid, meta.generation)
-        )
 
 
 @dataclass(frozen=True)
@@ -118,6 +107,7 @@ def offerable(site: SiteObject) -> bool:
 def _view(
     site: SiteObject, order: OrderObject | None, selector: Selector | None, connectivity: Connectivity
 ) -> SiteView:
+    readable = _readable(order)
     return SiteView(
         name=site.meta.name,
         site=site,
@@ -127,8 +117,10 @@ def _view(
         connectivity=connectivity,
         heard=_heard(site, order),
         meta=order.meta if order else None,
-        order=order.order if order and isinstance(order.order, wire.Order) else None,
+        order=readable,
         report=order.report if order else _NO_REPORT,
+        running=_running(readable),
+        answered=order is not None and _answers(order),
     )
 
 
@@ -148,6 +140,21 @@ def _left_over(order: OrderObject) -> SiteView:
         connectivity=Connectivity.UNKNOWN,
         heard=None,
         meta=order.meta,
-        order=order.order if isinstance(order.order, wire.Order) else None,
+        order=_readable(order),
         report=order.report,
+        running=_running(_readable(order)),
+        answered=_answers(order),
     )
+
+
+def _readable(order: OrderObject | None) -> wire.Order | None:
+    return order.order if order is not None and isinstance(order.order, wire.Order) else None
+
+
+def _running(order: wire.Order | None) -> wire.Order | None:
+    return order if order is not None and order.state is wire.State.RUN else None
+
+
+def _answers(order: OrderObject) -> bool:
+    said = order.report.order
+    return said is not None and said.uid == order.meta.uid and said.generation == order.meta.generation

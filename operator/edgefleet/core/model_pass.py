@@ -102,6 +102,7 @@ class _Pass:
         self.spec = spec
         self.now = now
         self.fleet = fleet.survey(seen, spec.placement.site_selector, now)
+        self.verdicts = {view.name: judge(view, now) for view in self.fleet.views if view.running is not None}
 
     def decide(self) -> ModelDecision:
         """Start an attempt, or move the present one and bring every order to its target."""
@@ -115,7 +116,7 @@ class _Pass:
         moved = attempts.survey(self._moved(settled, advance))
         orders = self._orders(moved, advance)
         hold = advance.hold if advance is not None else None
-        facts = status.Facts(self.model, intent, moved, self.fleet, hold, orders, self.now)
+        facts = status.Facts(self.model, intent, moved, self.fleet, self.verdicts, hold, orders, self.now)
         return ModelDecision(
             status=status.of_model(facts),
             create_rollouts=create,
@@ -155,7 +156,7 @@ class _Pass:
             policy=self.spec.rollout,
             fleet=self.fleet,
             verdicts={
-                view.name: judge(view, self.now)
+                view.name: self.verdicts[view.name]
                 for view in self.fleet.counted
                 if targets.member(view, running)
             },
@@ -201,6 +202,7 @@ class _Pass:
                 spec=self.spec,
                 attempts=moved,
                 fleet=self.fleet,
+                verdicts=self.verdicts,
                 admitted=advance.admitted if advance is not None else {},
                 paused=self._paused(moved),
                 composer=composer,

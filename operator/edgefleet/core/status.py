@@ -1,12 +1,14 @@
 """What EdgeModel and EdgeRollout say of themselves, from what was seen only."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 import msgspec
 
-from edgefleet.core import conditions, revision, targets, verdict
+from edgefleet.core import conditions, revision, targets
 from edgefleet.core.attempts import Attempts, Course, Intent
 from edgefleet.core.conditions import FALSE, TRUE, UNKNOWN, State
 from edgefleet.core.desired import Orders, approval_to_remove
@@ -26,7 +28,7 @@ ACCEPTED = "Accepted"
 _ENDED_BADLY = (Outcome.ROLLED_BACK, Outcome.ABORTED)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Facts:
     """What a model's status follows from."""
 
@@ -34,10 +36,17 @@ class Facts:
     intent: Intent
     attempts: Attempts
     fleet: Fleet
+    verdicts: Mapping[str, Verdict]
+    """Of all sites whose orders say to run something."""
     hold: Hold | None
     """Of the running rollout."""
     orders: Orders
     now: datetime
+
+    @cached_property
+    def sites(self) -> SiteCounts:
+        """Sites by what is known of them."""
+        return _sites(self)
 
 
 # -- EdgeModel ----------------------------------------------------------------------------------------
@@ -68,7 +77,7 @@ def of_model(facts: Facts) -> ModelStatus:
         current_bundle=current.spec.bundle if current else "",
         target_revision=facts.intent.wanted.revision,
         rollout=newest.meta.name if newest else model.status.rollout,
-        sites=_sites(facts),
+        sites=facts.sites,
     )
 
 
@@ -133,7 +142,7 @@ def _brake(facts: Facts, sites: int) -> str:
 
 
 def _complete(facts: Facts) -> str:
-    counts, current = _sites(facts), facts.attempts.current
+    counts, current = facts.sites, facts.attempts.current
     digest = revision.bundle_digest(current.spec.bundle) if current else ""
     text = f"revision {current.spec.revision if current else ''} ({digest}) serves at {counts.updated} of {counts.desired} sites"
     rest = counts.desired - counts.updated
@@ -164,7 +173,7 @@ def _sites(facts: Facts) -> SiteCounts:
     tally: Counter[str] = Counter()
     for view in facts.fleet.counted:
         order = view.running
-        judged = verdict.judge(view, facts.now) if order is not None else None
+        judged = facts.verdicts.get(view.name)
         tally["updated"] += judged is Verdict.HEALTHY and order is not None and order.revision == wanted
         tally["healthy"] += judged is Verdict.HEALTHY
         tally["unreachable"] += not view.online or judged is Verdict.UNREACHABLE

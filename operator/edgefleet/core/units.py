@@ -3,6 +3,7 @@
 Every function raises ValueError with a message that names the text and says what it must look like.
 """
 
+import functools
 import math
 import re
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,7 @@ _FACTORS: Final = {
 }
 
 
+@functools.lru_cache(maxsize=1024)
 def duration(text: str) -> float:
     """Seconds of a duration such as `50ms`, `90s`, `5m`, `1h30m` or `7d`."""
     if not _DURATION.fullmatch(text):
