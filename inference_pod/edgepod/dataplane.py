@@ -16,6 +16,7 @@ from typing import Final
 from edgepod.contract import HealthDocument, TensorSpec
 from edgepod.counting import Tally
 from edgepod.engine import Engine, RunError, Stop, Stopped
+from edgepod.watchdog import Watchdog
 from edgepod.wire import answers, tensors
 from edgepod.wire.requests import Request, Wanted
 from edgepod.wire.tensors import Array, WireError
@@ -79,6 +80,7 @@ class Plane:
         self.served = Tally()
         self.bytes_in = self.bytes_out = self.bytes_out_raw = 0
         self._engine: Engine | None = None
+        self._watchdog: Watchdog | None = None
         self._start_id = secrets.token_hex(8)
         self._run_timeout = run_timeout
         self._run_ms = INLINE_BELOW_MS
@@ -103,6 +105,7 @@ class Plane:
     def serve(self, identity: Identity, engine: Engine, run_ms: float | None) -> None:
         """From now on serve this. `run_ms`: measured at warm-up; None: unknown, so runs go to the thread at first."""
         self.identity, self._engine = identity, engine
+        self._watchdog = Watchdog()
         self._run_ms = INLINE_BELOW_MS if run_ms is None else run_ms
         self.reason = self.message = ""
 
@@ -140,7 +143,11 @@ class Plane:
         feeds = check_inputs(request.inputs, engine.inputs)
         wanted = _choose_outputs(request, engine.outputs)
         compute = functools.partial(self._compute, engine, feeds, wanted, request.id)
-        return compute(None) if self.inline else await self._off_loop(compute)
+        if self.inline and self._watchdog is not None:
+            result = self._watchdog.guard(compute)
+            if result is not None:
+                return result
+        return await self._off_loop(compute)
 
     def _compute(
         self,
@@ -148,13 +155,13 @@ class Plane:
         feeds: Mapping[str, Array],
         wanted: Mapping[str, Wanted],
         request_id: str,
-        stop: Stop | None,
+        stop: Stop,
     ) -> Result:
         started = time.perf_counter()
         try:
             arrays = engine.run(feeds, list(wanted), stop)
-        except Stopped as error:
-            raise TimedOut(f"the model did not answer within {self._run_timeout:g} s") from error
+        except Stopped:
+            raise
         except RunError as error:
             raise ModelFailed(f"the model failed on this input: {error}") from error
         except MemoryError as error:
@@ -182,7 +189,10 @@ class Plane:
             return await asyncio.wait_for(asyncio.shield(run), self._run_timeout)
         except TimeoutError:
             stop.now()
-            return await run
+            try:
+                return await run
+            except Stopped as error:
+                raise TimedOut(f"the model did not answer within {self._run_timeout:g} s") from error
         except asyncio.CancelledError:
             stop.now()
             run.add_done_callback(_forget)

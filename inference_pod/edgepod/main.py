@@ -19,8 +19,21 @@ class UsageError(Exception):
     """Arguments that do not go together."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Entry point. Exits with the command's status; 2 for wrong arguments."""
+    status = 1
+    try:
+        status = run(sys.argv[1:])
+    except Exception:
+        logging.getLogger("edgepod").exception("edgepod failed")
+    logging.shutdown()
+    sys.stdout.flush()
+    # Not sys.exit: that would wait for a thread in which a model may loop for ever, and end badly while one loads.
+    os._exit(status)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; returns its exit status. Raises SystemExit for wrong arguments."""
     parser = _parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(
@@ -29,36 +42,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.getLogger("uvicorn").setLevel(
         logging.ERROR
     )  # a bad request is the caller's matter, not the log's
-    if bool(options.model) == bool(options.store):
-        parser.error("say what to serve: either a model file, or --store with --serving")
-    for name in ("store", "agent"):
-        if not re.match(r"\Z|https?://[^/]", getattr(options, name, "")):
-            parser.error(f"--{name} must be an http:// or https:// URL, not {getattr(options, name)!r}")
-    if options.store and not options.serving:
-        parser.error("--store needs --serving sha256:…, the digest of the serving document")
     try:
-        status = _serve(options) if options.command == "serve" else _selftest(options)
+        _check_source(options)
+        return _serve(options) if options.command == "serve" else _selftest(options)
     except UsageError as error:
         parser.error(str(error))
-    logging.shutdown()
-    sys.stdout.flush()
-    # Not sys.exit: that would wait for a thread in which a model may loop for ever.
-    os._exit(status)
+
+
+def _check_source(options: argparse.Namespace) -> None:
+    if bool(options.model) == bool(options.store):
+        raise UsageError("say what to serve: either a model file, or --store with --serving")
+    for name in ("store", "agent"):
+        if not re.match(r"\Z|https?://[^/]", getattr(options, name, "")):
+            raise UsageError(f"--{name} must be an http:// or https:// URL, not {getattr(options, name)!r}")
+    if options.store and not options.serving:
+        raise UsageError("--store needs --serving sha256:…, the digest of the serving document")
 
 
 def _serve(options: argparse.Namespace) -> int:
+    if bool(options.agent) != bool(options.workload):
+        raise UsageError("--agent and --workload go together")
+    name = options.name or (options.model.stem if options.model else "model")
+    if not _NAME.match(name):
+        raise UsageError(
+            f"{name!r} is no name for a model (letters, digits, '.', '_', '-'): give one with --name"
+        )
+
     from edgepod import loading, serve  # after the arguments are known to be good: importing takes 0.2 s
     from edgepod.dataplane import Identity
 
-    if bool(options.agent) != bool(options.workload):
-        raise UsageError("--agent and --workload go together")
     source: loading.Local | loading.Remote
     if options.model is not None:
-        name = options.name or options.model.stem
-        if not _NAME.match(name):
-            raise ValueError(
-                f"{name!r} is no name for a model (letters, digits, '.', '_', '-'): give one with --name"
-            )
         source = loading.Local(
             options.model, Identity(name, codec=options.codec, min_bytes=options.min_bytes)
         )

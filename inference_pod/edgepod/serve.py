@@ -47,7 +47,10 @@ class _Server(uvicorn.Server):
 
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:  # uvicorn's way to say that it cannot listen
+            raise OSError(f"cannot listen on {self.config.host}:{self.config.port}; is it in use?") from error
         for server in self.servers:
             for listening in server.sockets:
                 host, port = listening.getsockname()[:2]
@@ -81,9 +84,15 @@ class _Process:
         # A daemon thread: loading may wait for the store for ever, and must not keep the process from ending.
         threading.Thread(target=self._load, args=(loop,), name="loading", daemon=True).start()
         polling = asyncio.create_task(self._splitter.run()) if self._splitter is not None else None
-        await self._server.serve()
+        try:
+            await self._server.serve()
+        except OSError as error:
+            log.error("%s", error)  # noqa: TRY400 (the message says it all)
+            self._failed = True
         if polling is not None:
             polling.cancel()
+        if self._splitter is not None:
+            self._splitter.close()
         return 1 if self._failed or not self._server.started else 0
 
     # -- loading --------------------------------------------------------------------------------------

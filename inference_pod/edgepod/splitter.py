@@ -89,16 +89,25 @@ class Splitter:
 
     async def run(self) -> None:
         """Poll the agent until cancelled."""
-        try:
-            while True:
-                await self._poll()
-                await asyncio.sleep(POLL_SECONDS)
-        finally:
-            for task in self._shadows:
-                task.cancel()
-            self._agent.close()
+        while True:
+            try:
+                await self.poll()
+            except Exception:
+                log.exception(
+                    "polling the agent failed"
+                )  # the next lease may be better; without polling there is none
+            await asyncio.sleep(POLL_SECONDS)
 
-    async def _poll(self) -> None:
+    def close(self) -> None:
+        """Give up copies under way and idle connections."""
+        for task in self._shadows:
+            task.cancel()
+        for end in (self._agent, self._canary):
+            if end is not None:
+                end.close()
+
+    async def poll(self) -> None:
+        """Ask the agent once. What is not a valid lease renews nothing."""
         asked = time.monotonic()
         try:
             answer = await self._agent.request("GET", self._path, b"", (), _POLL_TIMEOUT)

@@ -71,7 +71,7 @@ class Pod:
     """`edgepod serve` as a child process on a free port."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        command = [sys.executable, "-m", "edgepod", "serve", *arguments, "--host", "127.0.0.1", "--port", "0"]
+        command = [sys.executable, "-m", "edgepod", "serve", "--host", "127.0.0.1", "--port", "0", *arguments]
         self.started = time.monotonic()
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.log: list[str] = []
