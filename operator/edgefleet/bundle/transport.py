@@ -139,7 +139,7 @@ class Transport:
         raise RegistryFailed(f"{who[0]} redirects without end")
 
     async def _authorize(self, answer: aiohttp.ClientResponse, who: tuple[str, str, str]) -> bool:
-        """Find out what to say to a 401; False when there is nothing more to say than was said."""
+        """Find out what to say to a 401; False when there is nothing to say."""
         host, repository, actions = who
         challenge = auth.parse_challenge(answer.headers.get("WWW-Authenticate", ""))
         known = self.options.credentials.get(host)
@@ -150,9 +150,8 @@ class Transport:
             header = "Bearer " + await self._token(challenge, scope, host, known)
         else:
             return False
-        again = self._authorization.get(who) == header
         self._authorization[who] = header
-        return not again
+        return True
 
     async def _token(
         self, challenge: auth.Challenge, scope: str, host: str, known: tuple[str, str] | None
