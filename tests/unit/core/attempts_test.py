@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 from edgefleet.core.types import BundleCheck
-from support.fleet import IMAGE, World, bundle, served, world
+from support.fleet import World, served, world
+from support.hubs import IMAGE, bundle
 
 CANARY = {"siteSelector": {"matchLabels": {"ring": "0"}}}
 WAVES = {"waves": [{"name": "canary", **CANARY}]}
@@ -187,6 +188,24 @@ def test_aborting_a_completed_rollout_undoes_it() -> None:
     assert fleet.hub.rollout(2)["status"]["outcome"] == "Aborted"
     assert fleet.hub.condition("Stalled") == ("True", "Aborted")
     assert set(fleet.active().values()) == {fleet.hub.revision(1)}
+
+
+def test_a_later_attempt_that_fails_bans_the_earlier_ones_too() -> None:
+    fleet = served("ab")
+    fleet.sites["b"].linked = False
+    fleet.hub.tick(400)
+    fleet.sites["a"].sync()
+    fleet.hub.edit(bundle=bundle(2))
+    fleet.go()
+    fleet.hub.edit(bundle=bundle(1))
+    fleet.go(3)
+    assert fleet.ordered()["b"] == fleet.hub.revision(1), "b was away all the time"
+    fleet.hub.verb("digits-3", desired="Aborted")
+    fleet.go(3)
+    assert set(fleet.ordered().values()) == {fleet.hub.revision(2)}
+    fleet.sites["b"].linked = True
+    fleet.go()
+    assert set(fleet.active().values()) == {fleet.hub.revision(2)}
 
 
 def test_the_first_revision_ever_fails_and_sites_that_serve_it_are_left_alone() -> None:

@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from support.fleet import Hub, World, bundle, changes, served
+from support.fleet import World, served
+from support.hubs import Hub, bundle, changes
 
 DE = {"placement": {"siteSelector": {"matchLabels": {"country": "de"}}}}
 
@@ -43,6 +44,33 @@ def test_a_site_that_joins_later_gets_the_current_revision_at_once() -> None:
     assert [(write.site, write.reason, write.order.revision) for write in written] == [
         ("c", "CatchUp", fleet.hub.revision(1))
     ]
+
+
+def test_a_site_that_only_ever_served_a_revision_now_banned_goes_to_the_good_one_directly() -> None:
+    """Its canary would be judged by the model it leaves."""
+    fleet = served("ab")
+    fleet.hub.edit(bundle=bundle(2))
+    fleet.go()
+    fleet.sites["b"].previous = ""
+    fleet.go(1)
+    fleet.hub.verb("digits-2", desired="Aborted")
+    written = {write.site: write.order for write in fleet.hub.look().orders}
+    assert (written["b"].mode, written["b"].revision) == ("Direct", fleet.hub.revision(1))
+
+
+def test_a_canary_beside_a_banned_revision_is_not_asked_to_agree_with_it() -> None:
+    gates = {"steps": [{"shadow": 100, "duration": "1m"}], "gates": {"minAgreement": "98%"}}
+    fleet = served("a", canary=gates)
+    fleet.hub.edit(bundle=bundle(2))
+    assert [write.order.canary.gates.min_agreement for write in fleet.go(2)] == ["98%"]
+    fleet.go(6)
+    fleet.sites["a"].linked = False
+    fleet.hub.verb("digits-2", desired="Aborted")
+    fleet.hub.look()
+    fleet.hub.edit(bundle=bundle(3))
+    written = fleet.go(2)
+    offer = written[-1].order
+    assert (offer.mode, offer.bundle, offer.canary.gates.min_agreement) == ("Canary", bundle(3), "")
 
 
 def test_an_order_to_a_lower_version_names_the_digest_to_leave() -> None:

@@ -10,9 +10,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from edgefleet.core import liveness, model_pass, parse, units
-from edgefleet.core.order import Mode, State
-from edgefleet.core.types import Connectivity, ModelDecision, Outcome, RolloutObject, WaveStatus
+from edgefleet.core import model_pass
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -22,7 +20,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support.fleet import Hub, Raw, Site, bundle, changes, model_raw, shuffled
+from support.fleet import Site
+from support.hubs import Hub, Raw, bundle, model_raw, shuffled
+from support.promises import check, comes_to_rest
 
 SITES = ("a", "b", "c", "d", "e")
 BUNDLES = tuple(bundle(number) for number in range(1, 6))
@@ -241,188 +241,6 @@ class Fleet(RuleBasedStateMachine):
         """Whatever happened, it comes to rest and says so."""
         if self.sims:
             comes_to_rest(self.hub, self.sims)
-
-
-def check(hub: Hub, decision: ModelDecision) -> None:
-    """The invariants of one pass, recomputed from the objects it saw by other means than its own."""
-    rollouts = [item for raw in hub.rollouts.values() if (item := parse.rollout(raw)) is not None]
-    newest = max(rollouts, key=lambda item: item.spec.number, default=None)
-    statuses = {patch.name: patch.status for patch in decision.patch_rollouts if patch.status is not None}
-    banned = _banned(rollouts, statuses)
-    for write in decision.orders:
-        if write.order.state is not State.RUN:
-            continue
-        said = hub.orders.get(write.site, {}).get("status", {})
-        refused = {(item["revision"], item["attempt"]) for item in said.get("refused", ())}
-        key = (write.order.revision, write.order.attempt)
-        assert key not in refused, f"I1: {write.site} is offered what it refused"
-        assert key not in banned, f"I4: {write.site} is offered a banned revision"
-        leaves = {revision for revision, _ in banned} - {
-            item.spec.revision for item in rollouts if (item.spec.revision, item.spec.attempt) not in banned
-        }
-        if write.reason == "GoBack" and said.get("activeRevision") in leaves:
-            assert write.order.mode is Mode.DIRECT, f"I5: {write.site} is judged by the model it leaves"
-    if newest is not None:
-        _offers_fit(hub, newest, decision)
-        fresh = statuses.get(newest.meta.name)
-        for wave in fresh.waves if fresh is not None else ():
-            _completion_is_earned(hub, newest, wave)
-    _removals_are_meant(hub, decision)
-    if decision.status is not None:
-        assert decision.status.sites.healthy <= sum(_healthy(raw) for raw in hub.orders.values()), "I7"
-
-
-def _banned(rollouts: list[RolloutObject], statuses: dict[str, Any]) -> set[tuple[str, int]]:
-    found = set()
-    for item in rollouts:
-        status = statuses.get(item.meta.name, item.status)
-        if status.outcome in (Outcome.ROLLED_BACK, Outcome.ABORTED) or item.spec.desired.value == "Aborted":
-            found |= {(item.spec.revision, attempt) for attempt in range(1, item.spec.attempt + 1)}
-    return found
-
-
-def _online(hub: Hub, name: str) -> bool:
-    site = parse.site(hub.sites[name], hub.leases.get(name), hub.agents.get(name))
-    return liveness.judge(site, hub.started, hub.now).connectivity is Connectivity.ONLINE
-
-
-def _matching(raw: Raw) -> bool:
-    head = raw["metadata"]
-    return bool(raw["status"].get("order") == {"uid": head["uid"], "generation": head["generation"]})
-
-
-def _healthy(raw: Raw) -> bool:
-    said = raw["status"]
-    return (
-        _matching(raw)
-        and said.get("stage") == "Serving"
-        and said["activeRevision"] == raw["spec"]["revision"]
-    )
-
-
-def _offers_fit(hub: Hub, newest: RolloutObject, decision: ModelDecision) -> None:
-    """I2: no new offer while as many are in flight as may be."""
-    new = [write for write in decision.orders if write.reason == "Admitted"]
-    if not new or hub.model is None:
-        return
-    waves = {wave["name"]: wave for wave in hub.model["spec"].get("rollout", {}).get("waves", ())}
-    most = waves.get(new[0].order.wave, {}).get("maxConcurrency", 100)
-    in_flight = 0
-    for name, raw in hub.orders.items():
-        spec, said = raw["spec"], raw["status"]
-        if spec["state"] != "Run" or spec["rollout"] != newest.meta.name or name not in hub.sites:
-            continue
-        site = hub.sites[name]
-        failed = any(item["revision"] == spec["revision"] for item in said.get("refused", ()))
-        silent = (hub.now - units.instant(spec["offeredAt"])).total_seconds() > 600 and not _matching(raw)
-        standing = _matching(raw) and said.get("stage") in ("Blocked", "Rejected", "RolledBack")
-        set_aside = site["spec"].get("cordoned") or not _placed(hub, name)
-        busy = _online(hub, name) and not (_healthy(raw) or failed or silent or standing or set_aside)
-        in_flight += busy
-    assert in_flight + len(new) <= most, f"I2: {len(new)} offers while {in_flight} are in flight, {most} may"
-    assert not hub.model["spec"].get("paused"), "an offer while paused"
-
-
-def _placed(hub: Hub, name: str) -> bool:
-    if hub.model is None:
-        return False
-    expressions = hub.model["spec"]["placement"]["siteSelector"].get("matchExpressions", ())
-    ring = hub.sites[name]["metadata"]["labels"].get("ring")
-    return all(ring in item["values"] for item in expressions)
-
-
-def _completion_is_earned(hub: Hub, newest: RolloutObject, wave: WaveStatus) -> None:
-    """I3: a wave completes by healthy sites, heard since its soak began."""
-    known = {item.name: item for item in newest.status.waves}
-    done_before = wave.name in known and known[wave.name].completed_at is not None
-    if wave.completed_at is None or done_before or hub.model is None:
-        return
-    policy = {item["name"]: item for item in hub.model["spec"].get("rollout", {}).get("waves", ())}.get(
-        wave.name, {}
-    )
-    good = [
-        name
-        for name, raw in hub.orders.items()
-        if name in hub.sites
-        and raw["spec"]["state"] == "Run"
-        and raw["spec"]["rollout"] == newest.meta.name
-        and _healthy(raw)
-        and _online(hub, name)
-    ]
-    if wave.admitted == 0:
-        assert wave.healthy == 0
-        return
-    need = units.at_least(policy.get("minSuccess", "50%"), wave.admitted)
-    assert need <= wave.healthy <= len(good), f"I3: {wave} with {good} healthy"
-    if policy.get("soak") and not newest.spec.finish:
-        assert wave.soak_started_at is not None, f"I3: {wave.name} did not soak"
-        since = units.instant(wave.soak_started_at)
-        heard = [name for name in good if parse.heartbeat(hub.leases[name]).heard >= since]  # type: ignore[operator]
-        assert len(heard) >= need, f"I3: {wave.name} completed by sites not heard since {since}"
-        assert (hub.now - since).total_seconds() >= units.duration(policy["soak"]), "I3: soak was cut short"
-
-
-def _removals_are_meant(hub: Hub, decision: ModelDecision) -> None:
-    """I6: only sites that left the placement lose the model, and never many without consent."""
-    gone = [write for write in decision.orders if write.order.state is State.REMOVE]
-    assert all(not _placed(hub, write.site) for write in gone), "I6: a placed site is told to remove"
-    assert all(write.site in hub.sites for write in gone), "I6: a deleted site is told to remove"
-    having = [name for name, raw in hub.orders.items() if name in hub.sites and raw["spec"]["state"] == "Run"]
-    if len(gone) > max(1, len(having) // 10) and hub.model is not None:
-        asked = f"removal-{hub.model['metadata']['generation']}"
-        approved = [
-            item["wave"] for raw in hub.rollouts.values() for item in raw["spec"].get("approvals", ())
-        ]
-        assert asked in approved, f"I6: {len(gone)} of {len(having)} sites lose the model without consent"
-
-
-def comes_to_rest(hub: Hub, sims: dict[str, Site]) -> None:
-    """I11: with every site reachable and nobody touching anything it ends, or names who must act."""
-    for site in sims.values():
-        site.linked, site.blocked = True, False
-    calm = 0
-    for _ in range(60):
-        decision = hub.look()
-        check_again = changes(decision)
-        hub.tick(61)
-        for site in sims.values():
-            site.sync()
-            site.work()
-            site.sync()
-        calm = 0 if check_again else calm + 1
-        if calm >= 12:
-            break
-    assert calm >= 12, f"I11: no rest: {check_again}"
-    reason = hub.condition("Ready")
-    if reason[0] == "True":
-        _all_serve_what_they_should(hub, sims)
-        return
-    stalled, reconciling = hub.condition("Stalled"), hub.condition("Reconciling")
-    waiting = ("Paused", "WaitingApproval", "NotEnoughSites")
-    assert stalled[0] == "True" or reconciling[1] in waiting, f"I11: {reason} names nobody: {hub.message()}"
-    assert hub.message(), "a hold says why"
-
-
-def _all_serve_what_they_should(hub: Hub, sims: dict[str, Site]) -> None:
-    """P4: who is reachable, placed and not set aside runs what its order says, the newest good one it did not refuse."""
-    for name, site in sims.items():
-        if name not in hub.sites or not _placed(hub, name) or hub.sites[name]["spec"].get("cordoned"):
-            continue
-        if hub.model is None or hub.model["spec"].get("paused"):
-            continue
-        newest = max(hub.rollouts.values(), key=lambda raw: raw["spec"]["number"])
-        if newest["spec"]["desired"] == "Paused":
-            continue
-        good = sorted(
-            (raw for raw in hub.rollouts.values() if raw["status"].get("outcome") == "Complete"),
-            key=lambda raw: -raw["spec"]["number"],
-        )
-        refused = {(item["revision"], item["attempt"]) for item in site.refused}
-        best = next(
-            (raw for raw in good if (raw["spec"]["revision"], raw["spec"]["attempt"]) not in refused), None
-        )
-        if best is not None:
-            assert site.active is not None, f"P4: {name} serves nothing"
 
 
 def test_no_history_breaks_a_promise() -> None:

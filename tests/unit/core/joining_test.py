@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from edgefleet.core import joining, parse
 from edgefleet.core.types import CsrApprove, CsrDeny, CsrIgnore, CsrSeen, NamespaceSeen, SiteObject
-from support.fleet import site_raw
+from support.hubs import site_raw
 
 KEY, OTHER = "a1" * 32, "b2" * 32
 CN = f"edgefleet:site:paris:{KEY[:16]}"

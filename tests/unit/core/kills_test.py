@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from support.fleet import World, bundle, served, world
+from support.fleet import World, served, world
+from support.hubs import bundle
 
 WAVES = {
     "waves": [

@@ -7,7 +7,8 @@ import pytest
 from edgefleet.core import parse
 from edgefleet.core.order import Order
 from edgefleet.core.types import DEFAULT_STEPS, ModelSpec, SiteSpec, SpecError
-from support.fleet import agent_raw, bundle, lease_raw, model_raw, served, site_raw
+from support.fleet import served
+from support.hubs import agent_raw, bundle, lease_raw, model_raw, site_raw
 
 
 def waves(*given: dict[str, Any]) -> dict[str, Any]:

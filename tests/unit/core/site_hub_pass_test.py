@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from edgefleet.core import parse, site_hub_pass
 from edgefleet.core.types import AgentSpec, Connectivity, NamespaceSeen, SiteDecision, SiteSeen
-from support.fleet import START, agent_raw, lease_raw, raw, served, site_raw
+from support.fleet import served
+from support.hubs import START, agent_raw, lease_raw, raw, site_raw
 
 KEY, OTHER = "a1" * 32, "b2" * 32
 USER = f"edgefleet:site:paris:{KEY[:16]}"

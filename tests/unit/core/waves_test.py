@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from edgefleet.core import waves
 from edgefleet.core.types import Wave
-from support.fleet import World, bundle, served, world
+from support.fleet import World, served, world
+from support.hubs import bundle
 
 RING = {"siteSelector": {"matchLabels": {"ring": "0"}}}
 
