@@ -24,7 +24,7 @@ from support.fleet import Site
 from support.hubs import Hub, Raw, bundle, model_raw, shuffled
 from support.promises import check, comes_to_rest
 
-SITES = ("a", "b", "c", "d", "e")
+SITES = ("a", "b", "c", "d")
 BUNDLES = tuple(bundle(number) for number in range(1, 6))
 RINGS = st.sampled_from(("0", "1", "2"))
 POLICIES: tuple[dict[str, Any], ...] = (
@@ -55,10 +55,10 @@ class Fleet(RuleBasedStateMachine):
         self.consented = False
 
     @initialize(
-        policy=st.sampled_from(POLICIES), rings=st.lists(RINGS, min_size=2, max_size=5), bad=st.data()
+        policy=st.sampled_from(POLICIES), rings=st.lists(RINGS, min_size=2, max_size=4), bad=st.data()
     )
     def begin(self, policy: dict[str, Any], rings: list[str], bad: st.DataObject) -> None:
-        """A fleet of two to five sites, some of which do not take some bundles."""
+        """A fleet of two to four sites, some of which do not take some bundles."""
         self.hub = Hub(model=model_raw(1, rollout=policy))
         for name, ring in zip(SITES, rings, strict=False):
             self.hub.join(name, {"ring": ring})
@@ -81,16 +81,22 @@ class Fleet(RuleBasedStateMachine):
         if writes == WHOLE:
             self._nothing_banned_is_ordered()
 
-    @rule()
-    def several(self) -> None:
+    @rule(rounds=st.integers(1, 8))
+    def several(self, rounds: int) -> None:
         """The everyday: passes, beats and work in turn."""
-        for _ in range(4):
+        for _ in range(rounds):
             self.look(WHOLE, 1 if self.hub.now.second == 0 else 0)
             self.hub.tick(5)
             for site in self.sims.values():
                 site.sync()
                 site.work()
                 site.sync()
+
+    @rule(number=st.integers(1, 5), rounds=st.integers(1, 6))
+    def roll(self, number: int, rounds: int) -> None:
+        """Another bundle, and some time for it."""
+        self.apply(number)
+        self.several(rounds)
 
     def _nothing_banned_is_ordered(self) -> None:
         banned = {
@@ -248,8 +254,8 @@ def test_no_history_breaks_a_promise() -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Fleet,
         settings=settings(
-            max_examples=int(os.environ.get("HISTORIES", "60")),
-            stateful_step_count=40,
+            max_examples=int(os.environ.get("HISTORIES", "40")),
+            stateful_step_count=30,
             derandomize=True,
             phases=[Phase.explicit, Phase.generate],  # a history is short enough as it is found
             deadline=None,
