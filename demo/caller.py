@@ -20,6 +20,8 @@ PATIENCE = 5.0
 """Seconds after which a request has failed."""
 WORKERS = 8
 """Connections. More requests than that are under way only when answers take longer than 0.4 s."""
+STALE = 1.0
+"""Seconds after which a request is not worth asking while nobody answers at all."""
 REPORT = 0.5
 """Seconds between two lines."""
 
@@ -35,16 +37,21 @@ class Counted:
         self._error = ""
         self._revisions: dict[str, int] = {}
 
+    def began(self) -> bool:
+        """Whether there was an answer yet."""
+        return self._began < float("inf")
+
     def answered(self, since: float, raw: int, wire: int, revision: str) -> None:
         """Count a 2xx to a request due at `since` (monotonic); it is a failure when it came too late."""
         with self._lock:
             seconds = time.monotonic() - since
-            if self._began == float("inf"):
+            if not self.began():
                 self._began = time.monotonic()
             elif since < self._began:
                 return
+            else:
+                self._failed += seconds > PATIENCE
             self._sent += 1
-            self._failed += seconds > PATIENCE
             self._before += raw
             self._after += wire
             self._slowest_ms = max(self._slowest_ms, seconds * 1000)
@@ -78,6 +85,8 @@ def work(url: str, model: str, images: Any, due: "queue.Queue[tuple[int, float]]
     client = Client(url, timeout=PATIENCE)
     while True:
         number, since = due.get()
+        if not counted.began() and time.monotonic() - since > STALE:
+            continue
         try:
             answer = client.infer(model, {"image": images[number % len(images)][None]})
         except ClientError as error:
