@@ -26,7 +26,10 @@ SIGNER: Final = "kubernetes.io/kube-apiserver-client"
 _JOINING_USER: Final = f"system:serviceaccount:{names.JOIN_NAMESPACE}:"
 _TOKEN_OUTLIVES: Final = 600.0
 """Seconds after approval when a join token dies at the latest; before, it dies with the site's first beat."""
-_LOOK_AGAIN: Final = 5.0
+_LIKELY: Final = 60.0
+"""Seconds in which a site that was let in is usually heard."""
+_SOON: Final = 1.0
+_LATER: Final = 15.0
 
 
 class Joining:
@@ -63,7 +66,7 @@ class Joining:
                 return None
             case CsrApprove() as approve:
                 await self._approve(raw, seen, approve)
-                return _LOOK_AGAIN if approve.joining else None
+                return _SOON if approve.joining else None
 
     async def _gather(self, raw: Object) -> CsrSeen:
         asked = read_request(str(raw["spec"].get("request") or ""))
@@ -129,7 +132,7 @@ class Joining:
         approved = _approved_at(raw)
         age = (datetime.now(UTC) - approved).total_seconds()
         if age < _TOKEN_OUTLIVES and not (lease and lease.heard and lease.heard >= approved):
-            return _LOOK_AGAIN
+            return _SOON if age < _LIKELY else _LATER
         await apply.remove(self._api, kinds.SERVICE_ACCOUNT, names.JOIN_NAMESPACE, site, uid=uid)
         return None
 

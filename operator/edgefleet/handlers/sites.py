@@ -157,7 +157,8 @@ class Sites:
                 "uid": site.meta.uid,
                 "resourceVersion": site.meta.resource_version,
             },
-            "status": to_raw(site.status),
+            # the record does not tell a figure that is 0 from one that was never written: the first time, all are
+            "status": to_raw(site.status) if site.status.observed_generation >= 0 else {},
         }
         try:
             written, wait = await self._pen.write(kinds.EDGE_SITE, live, want)
