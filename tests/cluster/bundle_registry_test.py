@@ -226,6 +226,19 @@ async def test_two_pulls_at_once_fetch_each_file_once(server: registry.Server, s
     assert fetches(server, model) == 1
 
 
+async def test_eviction_in_the_middle_of_a_pull_takes_nothing_the_pull_needs(
+    server: registry.Server, store: Store
+) -> None:
+    await pulled(await forge({"int8": b"older"}, golden=GOLDEN).push(server.host), store)
+    ref = await forge({"int8": OTHER}, golden=GOLDEN, version=2).push(server.host)
+    options = RegistryOptions.create(plain_http=server.host)
+    outcome = await pull(
+        ref, ALICE.trust, store, choose=first, options=options, progress=lambda _: store.evict([]) and None
+    )
+    assert all(store.intact(digest) for digest in outcome.digests)
+    assert not store.has(digest_of(b"older"))
+
+
 # -- what must be refused -----------------------------------------------------------------------------------
 
 
