@@ -138,3 +138,9 @@ def from_the_future(path: Path) -> Path:
     """Uses operator set 9999."""
     node = helper.make_node("Identity", ["x"], ["y"])
     return save(path, [node], [floats("x", "n")], [floats("y", "n")], opset=9999)
+
+
+def pair(path: Path) -> Path:
+    """The model of docs/protocols.md: `y` is twice the `x` of two numbers."""
+    node = helper.make_node("Add", ["x", "x"], ["labels"])
+    return save(path, [node], [floats("x", "n", 2)], [floats("labels", "n", 2)])
