@@ -362,7 +362,7 @@ class Site:
         found = self.objects.get(("Service", service))
         if found is None:
             return []
-        revision = found["spec"]["selector"][names.REVISION]
+        revision = found["spec"]["selector"].get(names.REVISION)
         return [
             {
                 "endpoints": [

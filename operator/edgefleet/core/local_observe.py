@@ -196,13 +196,17 @@ def _ended_test(seen: JobSeen, ended: Object) -> JobSeen:
         report = None
     code = ended.get("exitCode")
     if report is not None and code == ENVIRONMENT_EXIT:
-        return _with(seen, trouble=Trouble(Cause.ENVIRONMENT, report.reason, report.message), ended=True)
+        return _with(seen, trouble=_outside(report), ended=True)
     if report is not None and report.passed == (code == 0):
         return _with(seen, report=report, ended=True)
     trouble = _blame(ended, "SelfTestCrashed")
     if trouble is None:
         trouble = Trouble(Cause.ENVIRONMENT, "SelfTestKilled", f"exit code {code} without a report")
     return _with(seen, trouble=trouble, ended=True)
+
+
+def _outside(report: SelfTestReport) -> Trouble:
+    return Trouble(Cause.ENVIRONMENT, report.reason or "PodEnvironment", report.message)
 
 
 def _with(
