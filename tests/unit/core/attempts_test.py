@@ -129,6 +129,18 @@ def test_a_newer_revision_supersedes_the_running_one_and_starts_where_that_serve
     assert fleet.active()["a"] == fleet.hub.revision(1)
 
 
+def test_sites_already_on_a_superseded_revision_stay_until_they_are_admitted_to_the_newer_one() -> None:
+    fleet = served("abc", rollout={"waves": [{"name": "two", "limit": 2, "soak": "1h"}]})
+    fleet.hub.edit(bundle=bundle(2))
+    fleet.go(6)
+    fleet.hub.edit(bundle=bundle(3), rollout={"waves": [{"name": "one", "limit": 1, "soak": "1h"}]})
+    written = fleet.go(6)
+    assert [(write.site, write.reason) for write in written] == [("a", "Admitted")]
+    assert fleet.active() == {
+        name: fleet.hub.revision(number) for name, number in zip("abc", (3, 2, 1), strict=True)
+    }
+
+
 def test_a_canary_in_flight_goes_back_when_its_revision_is_superseded() -> None:
     fleet = served("ab", rollout={"waves": [{"name": "all", "maxConcurrency": 1}]})
     fleet.hub.edit(bundle=bundle(2))

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from edgefleet.core import waves
+from edgefleet.core import model_pass, waves
 from edgefleet.core.types import Wave
 from support.fleet import World, served, world
-from support.hubs import bundle
+from support.hubs import bundle, shuffled
 
 RING = {"siteSelector": {"matchLabels": {"ring": "0"}}}
 
@@ -372,3 +372,20 @@ def test_a_started_wave_whose_last_site_is_deleted_does_not_hold_for_ever() -> N
     fleet.go(3)
     assert fleet.hub.condition("Ready") == ("True", "Complete")
     assert wave(fleet, 1, "all")["admitted"] == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_order_in_which_things_are_seen_changes_nothing(seed: int) -> None:
+    fleet = served("abcdef", rollout=rollout({"name": "some", "limit": 3}))
+    fleet.hub.edit(bundle=bundle(2))
+    fleet.hub.look()
+    seen = fleet.hub.seen()
+    decision = model_pass.decide_model(seen, fleet.hub.now)
+    assert len(decision.orders) == 3
+    assert model_pass.decide_model(shuffled(seen, seed), fleet.hub.now) == decision
+    fleet.go(5)
+    fleet.hub.verb("digits-2", desired="Aborted")
+    seen = fleet.hub.seen()
+    decision = model_pass.decide_model(seen, fleet.hub.now)
+    assert len(decision.orders) == 6
+    assert model_pass.decide_model(shuffled(seen, seed), fleet.hub.now) == decision
