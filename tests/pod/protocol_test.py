@@ -164,6 +164,16 @@ def test_floats_that_json_cannot_say_become_null(echo: Pod) -> None:
     assert answer.json["outputs"][0]["data"] == [None, None, 1.0]
 
 
+def test_an_output_without_elements_is_an_answer_too(tmp_path: Path) -> None:
+    nothing = np.zeros(5, dtype=np.float32)
+    with pods.pod(str(onnx_models.finder(tmp_path / "m.onnx")), "--min-bytes", "1") as pod:
+        answer = pod.ready().infer(pods.json_request({"x": nothing}))
+        assert answer.json["outputs"] == [{"name": "where", "datatype": "INT64", "shape": [1, 0], "data": []}]
+        with Client(pod.url) as client:
+            assert client.infer("m", {"x": nothing}).outputs["where"].shape == (1, 0)
+            assert client.infer("m", {"x": nothing + 1}).outputs["where"].tolist() == [[0, 1, 2, 3, 4]]
+
+
 # -- what is wrong is named, and the next good request is served --------------------------------------
 
 

@@ -144,3 +144,9 @@ def pair(path: Path) -> Path:
     """The model of docs/protocols.md: `y` is twice the `x` of two numbers."""
     node = helper.make_node("Add", ["x", "x"], ["labels"])
     return save(path, [node], [floats("x", "n", 2)], [floats("labels", "n", 2)])
+
+
+def finder(path: Path) -> Path:
+    """`where` (INT64): places of the values that are not zero; possibly none."""
+    node = helper.make_node("NonZero", ["x"], ["where"])
+    return save(path, [node], [floats("x", "n")], [value("where", "INT64", 1, "k")])
