@@ -1,7 +1,7 @@
 """The operator killed right before and right after its writes: the same end state as in a quiet life.
 
 The kinds of write are found by running the story once undisturbed. In the ordinary run a sample of the points,
-drawn with a fixed seed, is killed at; `make soak` kills at every one.
+drawn with a fixed seed, is killed at; with `-m soak` every one is.
 """
 
 import contextlib
@@ -183,8 +183,10 @@ async def test_killed_around_a_sample_of_its_writes_the_operator_comes_to_the_sa
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 async def test_killed_around_every_kind_of_write_the_operator_comes_to_the_same_end(
-    api_server: Path, shelf: Shelf, tmp_path: Path
+    api_server: Path, shelf: Shelf, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    if "soak" not in request.config.option.markexpr:
+        pytest.skip("takes minutes: `pytest -m soak tests/cluster/hub_killed_test.py`")
     deaths, left = await lives(api_server, shelf, tmp_path, sample=None, box=None)
     print(f"killed {deaths} times; did not come up again: {left}")
     assert deaths > SAMPLE

@@ -125,7 +125,7 @@ async def answered(api: Api, request: str) -> Object:
                 return {**condition, "certificate": status.get("certificate", "")}
         return None
 
-    found: Object = await eventually(answer, f"an answer to {request}", seconds=60)
+    found: Object = await eventually(answer, f"an answer to {request}", seconds=180)
     return found
 
 
