@@ -1,6 +1,7 @@
 """The agent put together: what its parts know of each other, and its own status."""
 
 import asyncio
+import dataclasses
 import importlib.metadata
 import logging
 from collections.abc import Coroutine
@@ -19,6 +20,7 @@ from edgefleet.agent.pods import Pods
 from edgefleet.agent.settings import HubSettings, Settings
 from edgefleet.agent.traffic import Leases
 from edgefleet.bundle import Store
+from edgefleet.bundle.options import docker_credentials
 from edgefleet.core import conditions, names
 from edgefleet.core.conditions import State
 from edgefleet.core.order import Condition, to_wire
@@ -76,7 +78,21 @@ class Agent:
         where = Explicit(hub.server, hub.ca_file.read_bytes())
         identity = Identity(self._api, self._settings.namespace, hub.site, where, hub.token_file)
         self._identity = identity
-        return Link(identity, self.journal, hub.site, ring=self.ring, describe=self.describe, back=self._back)
+        return Link(
+            identity,
+            self.journal,
+            hub.site,
+            ring=self.ring,
+            back=self._back,
+            registry=self._use_credentials,
+            describe=self.describe,
+        )
+
+    def _use_credentials(self, docker_config: bytes) -> None:
+        """Read bundles with what the hub gave, and with what was given at install. Raises ValueError."""
+        given = self._settings.registry
+        found = docker_credentials(docker_config) if docker_config else {}
+        self._fetcher.use(dataclasses.replace(given, credentials={**found, **given.credentials}))
 
     # -- bells ---------------------------------------------------------------------------------------------
     def ring(self, name: str) -> None:

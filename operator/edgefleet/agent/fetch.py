@@ -80,6 +80,17 @@ class Fetcher:
         """Return whether all files of a revision are in the store."""
         return all(self.store.has(digest) for digest in staged.blobs)
 
+    async def drop_damaged(self, staged: Staged) -> None:
+        """Remove those of a revision's files whose bytes are no longer theirs."""
+        for digest in staged.blobs:
+            if self.store.has(digest) and not await asyncio.to_thread(self.store.intact, digest):
+                log.warning("Damaged in the store, fetched again", extra={"digest": digest})
+                self.store.discard(digest)
+
+    def use(self, options: RegistryOptions) -> None:
+        """Reach registries like this from the next download on."""
+        self._options = options
+
     def start(self, name: str, order: Order, record: Record, active: Active) -> None:
         """Start a download, ending another one for this model."""
         before = self._jobs.get(name)

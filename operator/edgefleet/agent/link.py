@@ -5,6 +5,7 @@ empty namespace is never an instruction.
 """
 
 import asyncio
+import base64
 import contextlib
 import logging
 import random
@@ -30,6 +31,9 @@ from edgefleet.kube.watching import Pace, Watcher
 
 log = logging.getLogger(__name__)
 
+REGISTRY: Final = "registry"
+"""Secret in the site's namespace on the hub, of type kubernetes.io/dockerconfigjson."""
+_DOCKER_CONFIG: Final = ".dockerconfigjson"
 DEFAULT_BEAT: Final = 120.0
 _WATCH: Final = Pace(shortest=1800.0, longest=3600.0, first_pause=1.0, longest_pause=20.0)
 _FIRST_RETRY: Final = 2.0
@@ -49,11 +53,13 @@ class Link:
         *,
         ring: Callable[[str], None],
         back: Callable[[], None],
+        registry: Callable[[bytes], None],
         describe: Callable[[], Awaitable[dict[str, Any]]],
     ) -> None:
         """`ring(name)` asks for a pass over a model, `back()` says that the hub is heard again.
 
-        `describe` gives the agent's own status.
+        `registry(config)` takes the docker config.json with which bundles are read; `describe` gives the
+        agent's own status.
         """
         self.heard: float | None = None
         """Monotonic seconds of the hub's latest answer in this life of the agent."""
@@ -69,6 +75,7 @@ class Link:
         self._namespace = names.site_namespace(site)
         self._ring = ring
         self._back = back
+        self._registry = registry
         self._describe = describe
         self._orders: dict[str, Object] = {}
         self._listed: set[str] = set()
@@ -338,6 +345,7 @@ class Link:
             try:
                 live = await api.get(kinds.EDGE_AGENT, self._namespace, names.AGENT)
                 await self._set_policy(live)
+                await self._read_registry(api)
                 await apply.patch_status(api, kinds.EDGE_AGENT, live, await self._describe())
                 pause = _FIRST_RETRY
             except errors.ApiError as error:
@@ -346,6 +354,16 @@ class Link:
                 await asyncio.sleep(pause)
                 continue
             await self._wait_for_agent_news()
+
+    async def _read_registry(self, api: Api) -> None:
+        """Fetch the credential the hub may have for the registry; without one, what there was stays."""
+        try:
+            found = await api.get(kinds.SECRET, self._namespace, REGISTRY)
+            self._registry(base64.b64decode((found.get("data") or {}).get(_DOCKER_CONFIG, "")))
+        except (errors.NotFound, errors.Forbidden):
+            return
+        except ValueError as error:
+            log.warning("Registry credential unreadable", extra={"secret": REGISTRY, "error": str(error)})
 
     async def _wait_for_agent_news(self) -> None:
         try:

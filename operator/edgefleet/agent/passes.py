@@ -3,11 +3,13 @@
 import logging
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
+from edgepod.contract import HealthDocument
 
 from edgefleet.agent import gather
 from edgefleet.agent.fetch import Fetcher
@@ -16,7 +18,7 @@ from edgefleet.agent.link import Link
 from edgefleet.agent.mirror import Mirrors
 from edgefleet.agent.pods import Pods
 from edgefleet.agent.traffic import Leases
-from edgefleet.core import local_view, names
+from edgefleet.core import local_observe, local_view, names
 from edgefleet.core.local import (
     Create,
     Delete,
@@ -24,6 +26,7 @@ from edgefleet.core.local import (
     LocalSeen,
     Patch,
     Place,
+    PodSeen,
     Progress,
     Record,
     Remember,
@@ -132,8 +135,19 @@ class Passes:
             place=self.place,
         )
         documents = await self.pods.read(gather.worth_asking(seen))
-        pods = tuple(replace(pod, health=documents.get(pod.uid)) for pod in seen.pods)
+        pods = tuple(_with_health(pod, documents.get(pod.uid)) for pod in seen.pods)
+        await self._repair(record, pods)
         return replace(seen, pods=pods)
+
+    async def _repair(self, record: Record, pods: Iterable[PodSeen]) -> None:
+        """Drop what has rotted in the store, so that it is fetched again. Pods load none of it."""
+        damaged = {
+            pod.revision for pod in pods if pod.trouble and pod.trouble.reason in local_observe.DAMAGED
+        }
+        for revision in damaged:
+            staged = record.staged_for(revision)
+            if staged is not None:
+                await self.fetcher.drop_damaged(staged)
 
     def _taken(self, model: _Model) -> str:
         if model.taken and time.monotonic() - model.taken_at > _TAKEN_FOR:
@@ -213,6 +227,11 @@ class Passes:
         if report.stage in _AT_REST and keep != model.cleaned:
             self.fetcher.keep_only(keep)
             model.cleaned = keep
+
+
+def _with_health(pod: PodSeen, health: HealthDocument | None) -> PodSeen:
+    trouble = pod.trouble or (None if pod.ready else local_observe.told(health))
+    return replace(pod, health=health, trouble=trouble)
 
 
 def read_order(name: str, spec: dict[str, Any]) -> tuple[Order | None, str]:

@@ -230,16 +230,16 @@ def converged(view: View) -> Outcome | None:
 def _remember_order(view: View) -> Outcome | None:
     """Keep in the journal what it takes to start this revision again without a hub."""
     served, fetch = view.record.served_as(view.active), view.seen.fetch
-    if served is not None and served.order == view.order:
-        return None
-    staged = served.staged if served is not None else view.staged
+    staged = view.staged or (served.staged if served is not None else None)
     serving = _serving(view)
-    if staged is not None:
+    if served is not None and served.order == view.order and view.staged is not None:
+        return None
+    if staged is not None and (served is None or served.order != view.order):
         record = view.approve(staged, served.self_test if served is not None else None)
         return replace(serving, action=Remember(record), why="remember what serves", requeue=0.0)
     due = fetch is None or (isinstance(fetch, FetchFailed) and view.now >= fetch.at + backoff(fetch.tries))
-    if due:  # the journal was lost: find out again what this is, while it serves
-        return replace(serving, action=StartFetch(), why="learn again what serves", requeue=PACE)
+    if due:  # the journal was lost, or a file in the store: get it again while the pods serve
+        return replace(serving, action=StartFetch(), why="fetch again what serves", requeue=PACE)
     return None
 
 

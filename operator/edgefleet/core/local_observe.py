@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from edgepod.contract import ContractError, SelfTestReport
+from edgepod.contract import ContractError, HealthDocument, SelfTestReport
 
 from edgefleet.core import names, rendering
 from edgefleet.core.local import DeploymentSeen, Endpoint, JobSeen, PodSeen, ServiceSeen, Trouble
@@ -15,6 +15,10 @@ ENVIRONMENT_EXIT: Final = 2
 """Exit code of edgepod when the model is not to blame."""
 _FROM_OUTSIDE: Final = frozenset({0, 130, 137, 143, 255})
 """Ended by a signal, or with the node; 255 is what a container runtime says that lost track of one."""
+DAMAGED: Final = frozenset({"DigestMismatch", "SizeMismatch", "BadServingDocument"})
+"""What a pod says when the site's store gives it other bytes than asked for."""
+_NOT_ITS_FAULT: Final = DAMAGED | {"StoreUnreachable", "CacheFailed", "BadDigest"}
+_ON_ITS_WAY: Final = frozenset({"", "Starting", "Loading", "Draining"})
 _NO_IMAGE: Final = frozenset(
     {
         "ErrImagePull",
@@ -97,6 +101,14 @@ def pod(item: Object) -> PodSeen | None:
         trouble=trouble,
         killed=killed,
     )
+
+
+def told(health: HealthDocument | None) -> Trouble | None:
+    """Read what a pod that is not ready says of itself: in a site it stays and tells instead of ending."""
+    if health is None or health.ready or health.reason in _ON_ITS_WAY:
+        return None
+    cause = Cause.ENVIRONMENT if health.reason in _NOT_ITS_FAULT else Cause.MODEL
+    return Trouble(cause, health.reason, "said by the pod itself, see its log")
 
 
 def _pod_trouble(status: Object, container: Object) -> tuple[Trouble | None, bool]:

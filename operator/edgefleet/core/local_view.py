@@ -216,5 +216,8 @@ class View:
             self.record,
             name=staged.name,
             served=kept,
-            staged=tuple(item for item in self.record.staged if item.revision in revisions),
+            staged=(
+                *(item for item in self.record.staged if item.revision in revisions - {staged.revision}),
+                staged,
+            ),
         )

@@ -19,9 +19,7 @@ VARIANT: Final = "edgefleet.dev/variant"
 
 PORT: Final = 8080
 GRACE_SECONDS: Final = 40
-"""30 s of draining, and what comes before it."""
-LEAVING_SECONDS: Final = 3
-"""A pod that is to end serves on for so long: until no proxy in the cluster sends it new callers."""
+"""30 s of draining, and what comes before and after it."""
 _USER: Final = 65532
 
 
@@ -89,7 +87,6 @@ def deployment(place: Place, order: Order, staged: Staged, replicas: int) -> Man
         "startupProbe": _probe("/v2/health/live", period=1, failures=120),
         "livenessProbe": _probe("/v2/health/live", period=10, failures=6),
         "readinessProbe": _probe("/v2/health/ready", period=1, failures=3),
-        "lifecycle": {"preStop": {"sleep": {"seconds": LEAVING_SECONDS}}},
     }
     return {
         "apiVersion": "apps/v1",
