@@ -21,13 +21,12 @@ from edgefleet.core.local import (
     LocalSeen,
     Patch,
     Progress,
-    Record,
     Remember,
-    Staged,
     StartFetch,
     Trouble,
     Wait,
 )
+from edgefleet.core.local_record import Record, Staged
 from edgefleet.core.order import (
     Canary,
     Cause,

@@ -24,7 +24,8 @@ from edgefleet.bundle import (
     pull,
 )
 from edgefleet.core import local_install, units
-from edgefleet.core.local import Fetch, FetchFailed, Fetching, Record, Staged, Trouble
+from edgefleet.core.local import Fetch, FetchFailed, Fetching, Trouble
+from edgefleet.core.local_record import Record, Staged
 from edgefleet.core.order import Cause, Download, Order
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgefleet.core import local_observe, names, rendering
-from edgefleet.core.local import Endpoint, LocalSeen, PodSeen, Record, ServiceSeen
+from edgefleet.core.local import Endpoint, LocalSeen, PodSeen, ServiceSeen
+from edgefleet.core.local_record import Record
 from edgefleet.kube import kinds
 from edgefleet.kube.client import Api, Object
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from edgefleet.core.local import Record, Remembered
+from edgefleet.core.local_record import Record, Remembered
 
 log = logging.getLogger(__name__)
 

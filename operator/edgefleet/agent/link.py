@@ -15,16 +15,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-import msgspec
-
-from edgefleet.agent import reports
 from edgefleet.agent.identity import Identity, JoinRefused
 from edgefleet.agent.journal import Journal, JournalError, Policy
+from edgefleet.agent.orders import Orders
+from edgefleet.agent.outbox import Outbox
 from edgefleet.core import names, units
-from edgefleet.core.fingerprint import fingerprint
-from edgefleet.core.local import Record
-from edgefleet.core.order import OrderIdentity, Report, to_wire
-from edgefleet.core.types import Meta
+from edgefleet.core.order import Report
 from edgefleet.kube import apply, errors, kinds, watching
 from edgefleet.kube.client import Api, Object
 from edgefleet.kube.watching import Pace, Watcher
@@ -77,14 +73,9 @@ class Link:
         self._back = back
         self._registry = registry
         self._describe = describe
-        self._orders: dict[str, Object] = {}
-        self._listed: set[str] = set()
-        """Orders this connection has shown; what an earlier one knew and this one does not is gone."""
-        self._reports: dict[str, Report] = {}
-        self._sent: dict[str, reports.Sent] = {}
-        self._told_agent: Object | None = None
+        self._orders = Orders(journal)
+        self._outbox = Outbox(self._orders, self._namespace, ring, self._heard)
         self._arrivals: asyncio.Queue[tuple[str, Object]] = asyncio.Queue()
-        self._report_now = asyncio.Event()
         self._agent_now = asyncio.Event()
         self._policy_changed = asyncio.Event()
         self._started = time.monotonic()
@@ -97,13 +88,11 @@ class Link:
 
     def knows(self, name: str) -> bool:
         """Return whether the hub has this order now, as far as was heard."""
-        return name in self._orders
+        return name in self._orders.live
 
     def report(self, name: str, report: Report) -> None:
         """Have a report sent when it is worth it."""
-        self._reports[name] = report
-        if name in self._orders and reports.due(report, self._sent.get(name), time.monotonic()):
-            self._report_now.set()
+        self._outbox.put(name, report)
 
     def refresh(self) -> None:
         """Have the agent's own status sent soon."""
@@ -137,7 +126,7 @@ class Link:
     async def _hold(self) -> None:
         """Run everything that needs the hub until the credential changes or is refused."""
         access = self._identity.access()
-        self._listed.clear()
+        self._orders.connected()
         self._arrivals = asyncio.Queue()
         async with Api.explicit(access, manager=names.AGENT_MANAGER, in_flight=2, keepalive=None) as api:
             watcher = Watcher(
@@ -147,7 +136,7 @@ class Link:
                 watcher.run(),
                 self._beats(api, watcher),
                 self._take_orders(),
-                self._send_reports(api),
+                self._outbox.run(api),
                 self._send_agent(api),
                 self._renewals(),
             ]
@@ -226,22 +215,17 @@ class Link:
         if was_troubled:
             log.info("Link to the hub", extra={"site": self._site})
             self._agent_now.set()
-            self._report_now.set()
+            self._outbox.wake()
             self._back()
 
     async def _compare(self, api: Api, lease: Object, watcher: Watcher) -> None:
         """Find out whether something was missed: a watch may be dead without anybody noticing."""
         told = (lease["metadata"].get("annotations") or {}).get(names.FINGERPRINT)
-        if told is None or not watcher.synced.is_set() or told == self._fingerprint():
+        if told is None or not watcher.synced.is_set() or told == self._orders.fingerprint():
             return
         await self._read_policy(api)
-        if told != self._fingerprint():
+        if told != self._orders.fingerprint():
             watcher.relist()
-
-    def _fingerprint(self) -> str:
-        held = (item["metadata"] for item in self._orders.values())
-        orders = [Meta(name=m["name"], uid=m["uid"], generation=m["generation"]) for m in held]
-        return fingerprint(orders, self._journal.policy.generation)
 
     async def _read_policy(self, api: Api) -> None:
         found = await api.get(kinds.EDGE_AGENT, self._namespace, names.AGENT)
@@ -263,8 +247,7 @@ class Link:
         while True:
             event, item = await self._arrivals.get()
             if event == watching.SYNCED:
-                for gone in self._orders.keys() - self._listed:
-                    del self._orders[gone]
+                self._orders.complete()
                 self.synced.set()
                 self._agent_now.set()
                 for name in self._journal.models:
@@ -272,71 +255,12 @@ class Link:
                 continue
             name = item["metadata"]["name"]
             if event == watching.DELETED:
-                self._orders.pop(name, None)
-                self._sent.pop(name, None)
-                self._listed.discard(name)
+                self._orders.gone(name)
             else:
-                self._listed.add(name)
-                await self._take(name, item)
+                await self._orders.take(name, item)
             self._ring(name)
 
-    async def _take(self, name: str, item: Object) -> None:
-        """Acknowledge an order: from here on it is in the journal."""
-        meta = item["metadata"]
-        identity = OrderIdentity(uid=meta["uid"], generation=meta["generation"])
-        before = self._orders.get(name)
-        if before is None or before["metadata"]["uid"] != identity.uid:
-            self._sent.pop(name, None)
-        await self._journal.update(name, lambda record: with_order(record, item.get("spec") or {}, identity))
-        self._orders[name] = item
-
-    # -- reports -------------------------------------------------------------------------------------------
-    async def _send_reports(self, api: Api) -> None:
-        pause = _FIRST_RETRY
-        while True:
-            self._report_now.clear()
-            failed = False
-            for name, report in list(self._reports.items()):
-                if name in self._orders and reports.due(report, self._sent.get(name), time.monotonic()):
-                    failed |= not await self._send(api, name, report)
-            pause = min(_LONGEST_RETRY, pause * 2) if failed else _FIRST_RETRY
-            if failed:
-                await asyncio.sleep(pause * random.uniform(0.7, 1.0))  # noqa: S311  jitter
-            else:
-                await self._report_now.wait()
-
-    async def _send(self, api: Api, name: str, report: Report) -> bool:
-        live = self._orders[name]
-        stamped = msgspec.structs.replace(report, reported_at=units.timestamp(datetime.now(UTC)))
-        try:
-            answer = await apply.patch_status(api, kinds.EDGE_DEPLOYMENT, live, to_wire(stamped))
-        except errors.NotFound:
-            return True  # gone meanwhile; the watch says so, too
-        except errors.Conflict:
-            fresh = await self._reread(api, name)
-            return fresh and await self._send(api, name, report)
-        except errors.ApiError as error:
-            log.warning("Report not sent", extra={"order": name, "error": error.message})
-            return False
-        self._sent[name] = reports.sent(report, time.monotonic())
-        if answer is not None and self._orders.get(name) is live:
-            self._orders[name] = answer
-        self._heard(api)
-        return True
-
-    async def _reread(self, api: Api, name: str) -> bool:
-        """Fetch an order whose copy here is stale. The watch brings it too, and only it feeds the journal."""
-        try:
-            fresh = await api.get(kinds.EDGE_DEPLOYMENT, self._namespace, name)
-        except errors.ApiError:
-            return False
-        held = self._orders.get(name)
-        if held is None or held["metadata"]["uid"] != fresh["metadata"]["uid"]:
-            return False
-        await self._take(name, fresh)
-        self._ring(name)
-        return True
-
+    # -- the agent's own status ---------------------------------------------------------------------------
     async def _send_agent(self, api: Api) -> None:
         """Say what the site is, when it changes; small changes of free space are none."""
         pause = _FIRST_RETRY
@@ -371,17 +295,3 @@ class Link:
         except TimeoutError:
             return
         await asyncio.sleep(2.0)  # several reasons come together
-
-
-def with_order(record: Record, spec: dict[str, Any], identity: OrderIdentity) -> Record:
-    """Return the record with an order of the hub; a new one wakes a model that was finished with."""
-    if record.spec == spec and record.identity == identity and not record.local:
-        return record
-    same = record.spec == spec and not record.local
-    return msgspec.structs.replace(
-        record,
-        spec=spec,
-        identity=identity,
-        local=False,
-        finished=record.finished if same else "",
-    )

@@ -13,7 +13,7 @@ import msgspec
 
 from edgefleet.agent.journal import Journal
 from edgefleet.core import names, units
-from edgefleet.core.local import Record
+from edgefleet.core.local_record import Record
 from edgefleet.core.order import OrderIdentity, Refusal, Report, to_wire
 from edgefleet.kube import apply, errors, kinds
 from edgefleet.kube.client import Api, Object

@@ -28,11 +28,11 @@ from edgefleet.core.local import (
     Place,
     PodSeen,
     Progress,
-    Record,
     Remember,
     StartFetch,
     Wait,
 )
+from edgefleet.core.local_record import Record
 from edgefleet.core.order import Order, Report, Stage, parse_order
 from edgefleet.core.site_pass import decide_local
 from edgefleet.kube import apply, errors, kinds

@@ -6,20 +6,10 @@ from typing import Final
 import msgspec
 
 from edgefleet.core import canary, local_canary, rendering, units
-from edgefleet.core.local import (
-    Create,
-    Delete,
-    FetchFailed,
-    Fetching,
-    JobSeen,
-    Patch,
-    Record,
-    Remember,
-    Staged,
-    StartFetch,
-)
+from edgefleet.core.local import Create, Delete, FetchFailed, Fetching, JobSeen, Patch, Remember, StartFetch
 from edgefleet.core.local_canary import PACE
 from edgefleet.core.local_keep import LONG, backoff
+from edgefleet.core.local_record import Record, Staged
 from edgefleet.core.local_report import self_test_of
 from edgefleet.core.local_view import Outcome, View
 from edgefleet.core.order import Cause, Mode, Order, SelfTest, Stage

@@ -10,20 +10,16 @@ from edgepod.contract import TrafficLease
 from edgefleet.core import units
 from edgefleet.core.local import (
     NOTHING,
-    REFUSALS_KEPT,
-    SERVED_KEPT,
     Action,
     DeploymentSeen,
     JobSeen,
     LocalSeen,
     PodSeen,
     Progress,
-    Record,
     Remember,
-    Served,
-    Staged,
     Wait,
 )
+from edgefleet.core.local_record import REFUSALS_KEPT, SERVED_KEPT, Record, Served, Staged
 from edgefleet.core.order import CanaryProgress, Download, Order, Refusal, SelfTest, Stage, State
 
 STABLE_GRACE: Final = 60.0

@@ -7,7 +7,8 @@ bundle alone, so a new agent or chart never changes the template of a running po
 from typing import Any, Final
 
 from edgefleet.core import names, units
-from edgefleet.core.local import NOTHING, Manifest, Place, Staged
+from edgefleet.core.local import NOTHING, Manifest, Place
+from edgefleet.core.local_record import Staged
 from edgefleet.core.order import Order
 
 SELFTEST: Final = "edgefleet.dev/selftest"

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from edgefleet.agent.journal import Journal, JournalError, Policy
-from edgefleet.core.local import Record
+from edgefleet.core.local_record import Record
 from edgefleet.core.order import OrderIdentity
 
 RECORD = Record(

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 from edgefleet.core import names, rendering
-from edgefleet.core.local import Place, Staged
+from edgefleet.core.local import Place
+from edgefleet.core.local_record import Staged
 from edgefleet.core.order import Canary, Gates, OutputCompression, Resources, Serving
 from support.site import digest, order
 

@@ -1,0 +1,64 @@
+"""The hub's orders for this site as last seen there. An order is taken when it is in the journal, not before."""
+
+from typing import Any
+
+import msgspec
+
+from edgefleet.agent.journal import Journal
+from edgefleet.core.fingerprint import fingerprint
+from edgefleet.core.local_record import Record
+from edgefleet.core.order import OrderIdentity
+from edgefleet.core.types import Meta
+from edgefleet.kube.client import Object
+
+
+class Orders:
+    """The EdgeDeployments of the site's namespace on the hub."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.live: dict[str, Object] = {}
+        self._journal = journal
+        self._listed: set[str] = set()
+        """What this connection has shown; what an earlier one knew and this one does not is gone."""
+
+    def connected(self) -> None:
+        """Begin to hear of everything anew."""
+        self._listed.clear()
+
+    def complete(self) -> None:
+        """Everything there is has been heard of."""
+        for gone in self.live.keys() - self._listed:
+            del self.live[gone]
+
+    def gone(self, name: str) -> None:
+        """Note that the hub has this order no more. That alone changes nothing here."""
+        self.live.pop(name, None)
+        self._listed.discard(name)
+
+    async def take(self, name: str, item: Object) -> None:
+        """Acknowledge an order. Raises JournalError."""
+        meta = item["metadata"]
+        identity = OrderIdentity(uid=meta["uid"], generation=meta["generation"])
+        self._listed.add(name)
+        await self._journal.update(name, lambda record: with_order(record, item.get("spec") or {}, identity))
+        self.live[name] = item
+
+    def fingerprint(self) -> str:
+        """Say what is held here the way the hub says what it has."""
+        held = (item["metadata"] for item in self.live.values())
+        metas = [Meta(name=m["name"], uid=m["uid"], generation=m["generation"]) for m in held]
+        return fingerprint(metas, self._journal.policy.generation)
+
+
+def with_order(record: Record, spec: dict[str, Any], identity: OrderIdentity) -> Record:
+    """Return the record with an order of the hub; a new one wakes a model that was finished with."""
+    if record.spec == spec and record.identity == identity and not record.local:
+        return record
+    same = record.spec == spec and not record.local
+    return msgspec.structs.replace(
+        record,
+        spec=spec,
+        identity=identity,
+        local=False,
+        finished=record.finished if same else "",
+    )
