@@ -24,6 +24,7 @@ def tell() -> int:
         fleet.install(view.say)
         view.say("training four models, quantizing, signing and pushing them")
         made = bundles.build_all(fleet.keys / "demo.key", fleet.registry, plain_http=fleet.plain_http)
+        view.names = {bundle.digest: name for name, bundle in made.items()}
         story = Story(fleet, callers(fleet), made, view)
         story.begin(bundles.FOLDER / "traffic.npz")
         report = story.tell(REPORT)

@@ -22,6 +22,13 @@ COLOURS = {
 }
 
 
+def serving(site: SiteView, names: dict[str, str]) -> str:
+    """What a site serves, by its name in the story."""
+    if not site.serving_bundle:
+        return "-"
+    return names.get(site.serving_bundle, f"version {site.report.get('activeVersion')}")
+
+
 def progress(site: SiteView) -> str:
     """What a site is busy with, in a few words."""
     report = site.report
@@ -41,6 +48,8 @@ class PlainView:
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._last: dict[str, str] = {}
+        self.names: dict[str, str] = {}
+        """Names in the story by bundle digest."""
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +71,7 @@ class PlainView:
             shown = f"{site.connectivity:8} {site.stage}"
             if site.stage == "Canary":
                 shown = f"{shown} {progress(site).split(',')[0]}"
-            self._changed(name, f"{shown:32} serves v{site.report.get('activeVersion', '-')}")
+            self._changed(name, f"{shown:32} serves {serving(site, self.names)}")
 
     def _changed(self, who: str, text: str) -> None:
         if self._last.get(who) != text:
@@ -78,6 +87,8 @@ class LiveView:
         self._live = Live(console=console, refresh_per_second=4, transient=False)
         self._began = time.monotonic()
         self._before: dict[str, tuple[float, Totals]] = {}
+        self.names: dict[str, str] = {}
+        """Names in the story by bundle digest."""
 
     def __enter__(self) -> Self:
         self._live.start()
