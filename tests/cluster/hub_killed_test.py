@@ -151,8 +151,8 @@ async def lives(
         )
         async with admin(api_server) as api, Fleet(api) as fleet, hub.at_work(operator):
             ends.append(await story(fleet, bundles))
-            life = Life(plan)
-            deaths, left = life.deaths, life.points_left
+        life = Life(plan)
+        deaths, left = life.deaths, life.points_left
     for step, quiet in ends[0].items():
         assert ends[1][step] == quiet, f"{step} ended differently:\n{_differing(quiet, ends[1][step])}"
     return deaths, left
@@ -183,10 +183,8 @@ async def test_killed_around_a_sample_of_its_writes_the_operator_comes_to_the_sa
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 async def test_killed_around_every_kind_of_write_the_operator_comes_to_the_same_end(
-    api_server: Path, shelf: Shelf, tmp_path: Path, request: pytest.FixtureRequest
+    api_server: Path, shelf: Shelf, tmp_path: Path
 ) -> None:
-    if "soak" not in request.config.option.markexpr:
-        pytest.skip("takes minutes: `pytest -m soak tests/cluster/hub_killed_test.py`")
     deaths, left = await lives(api_server, shelf, tmp_path, sample=None, box=None)
     print(f"killed {deaths} times; did not come up again: {left}")
     assert deaths > SAMPLE

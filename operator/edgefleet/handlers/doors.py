@@ -1,5 +1,7 @@
 """Where kopf brings news of EdgeModels and EdgeRollouts. A door asks for a pass and does nothing else."""
 
+import random
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -45,6 +47,16 @@ def registry(api: Api, models: Queue[Key]) -> kopf.OperatorRegistry:
     return doors
 
 
+class Patience:
+    """Pauses, in seconds, between tries to reach the API server: growing, jittered, and never at an end."""
+
+    def __iter__(self) -> Iterator[float]:
+        pause = 0.5
+        while True:
+            yield pause * random.uniform(0.7, 1.3)  # noqa: S311  jitter is no secret
+            pause = min(20.0, pause * 2)
+
+
 def settings() -> kopf.OperatorSettings:
     """kopf as a listener only: no peers, no events, no finalizers of its own, lists in pages."""
     chosen = kopf.OperatorSettings()
@@ -56,7 +68,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.connect_timeout = 30
     chosen.networking.request_timeout = 30
     chosen.networking.connect_timeout = 10
-    chosen.networking.error_backoffs = 5.0
+    chosen.networking.error_backoffs = Patience()
     chosen.persistence.finalizer = f"{names.GROUP}/kopf"  # never put on: event handlers need none
     chosen.process.ultimate_exiting_timeout = 20
     return chosen

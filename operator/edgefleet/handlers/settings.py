@@ -23,7 +23,6 @@ class Settings:
 
     kubeconfig: Path | None
     """None: the pod's ServiceAccount, or the default kubeconfig outside a pod."""
-    namespace: str
     pod_image: str
     """Image of inference pods for revisions made from now on."""
     trust: Trust
@@ -46,7 +45,6 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
     flags = parser.parse_args(arguments)
     return Settings(
         kubeconfig=flags.kubeconfig,
-        namespace=env.get("EDGEFLEET_NAMESPACE", "edgefleet-system"),
         pod_image=env.get("EDGEFLEET_POD_IMAGE") or DEFAULT_POD_IMAGE,
         trust=_trust(env.get("EDGEFLEET_TRUST", "")),
         registry=_registry(env),

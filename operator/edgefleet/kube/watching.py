@@ -90,6 +90,8 @@ class Watcher:
                     await asyncio.sleep(_SHORT)
             except errors.Gone:
                 self._version = ""
+                # many clients hear this at once, when a server has been restarted
+                await asyncio.sleep(random.uniform(0.0, self._pace.first_pause))  # noqa: S311  jitter
             except errors.ApiError as error:
                 failures = 1 if loop.time() - began > self._pace.longest_pause else failures + 1
                 self.broken = error.message

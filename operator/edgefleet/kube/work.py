@@ -165,7 +165,9 @@ class Queue(Generic[K]):
             self._ask(key, state, due if wanted is None else min(wanted, due))
         elif state.due is not None:
             self._push(key, state.due)
-        elif state.gone or not self._pace:  # a paced key is kept: when its last pass began is what paces the next
+        elif (
+            state.gone or not self._pace
+        ):  # a paced key is kept: when its last pass began is what paces the next
             del self._states[key]
 
     def _failed(self, key: K, state: _State, error: Exception) -> float:

@@ -1,0 +1,51 @@
+"""The operator while its API server cannot be reached, and after."""
+
+import asyncio
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+from support import hub, hub_chart
+from support.cluster import admin
+from support.hub import Fleet, Operator, Shelf
+from support.proxy import Proxy
+
+pytestmark = pytest.mark.cluster
+
+
+async def test_the_operator_outlives_an_api_server_that_is_away_and_does_what_it_missed(
+    api_server: Path, shelf: Shelf, tmp_path: Path
+) -> None:
+    kubeconfig = await hub_chart.install(api_server, tmp_path)
+    config = yaml.safe_load(await asyncio.to_thread(kubeconfig.read_text))
+    cluster = config["clusters"][0]["cluster"]
+    where = urlsplit(cluster["server"])
+    assert where.hostname
+    assert where.port
+    proxy = Proxy(where.hostname, where.port)
+    async with proxy.running(), admin(api_server) as api:
+        cluster["server"] = f"https://127.0.0.1:{proxy.port}"
+        await asyncio.to_thread(kubeconfig.write_text, yaml.safe_dump(config))
+        operator = Operator(kubeconfig, shelf, tmp_path / "operator.log")
+        async with hub.at_work(operator), Fleet(api) as fleet:
+            await fleet.joined("lab")
+            await fleet.apply("before", await shelf.bundle())
+            await fleet.ready("before")
+            order = await fleet.order("lab", "before")
+
+            await proxy.cut()
+            late = await shelf.bundle()
+            await fleet.apply("during", late)
+            await asyncio.sleep(6)
+            assert await asyncio.to_thread(operator.page, "/healthz") == "ok\n", (
+                "its absence is no illness of ours"
+            )
+            await proxy.heal()
+
+            await fleet.offered("lab", "during", late)
+            await fleet.ready("during", seconds=40)
+            after = await fleet.order("lab", "before")
+            assert order is not None
+            assert after is not None
+            assert after["spec"] == order["spec"]
