@@ -73,8 +73,8 @@ test-faults: env ## Things killed at the worst moment, on full clusters (root)
 	$(PYTEST) tests/faults
 
 .PHONY: soak
-soak: env ## Random faults under traffic until Ctrl-C (root)
-	$(PYTEST) -m soak --timeout 0 tests/faults
+soak: env ## The searches that are sampled in `make test`, long and with fresh seeds
+	$(PYTHON) -m pytest -m soak --timeout 0 tests
 
 # -- seeing it run -----------------------------------------------------------------------------------
 
