@@ -276,6 +276,19 @@ def test_nothing_starts_without_a_good_bundle(
     assert fleet.hub.condition("Accepted")[0] != "True"
 
 
+def test_the_running_revision_is_offered_no_more_once_the_spec_asks_for_another_that_cannot_start() -> None:
+    fleet = served("ab", rollout={"waves": [{"name": "all", "maxConcurrency": 1}]})
+    fleet.hub.edit(bundle=bundle(2))
+    fleet.go(2)
+    fleet.hub.check = BundleCheck(bundle=bundle(3), ok=False, reason="Unsigned", message="no signature")
+    fleet.hub.edit(bundle=bundle(3))
+    assert fleet.go(6) == []
+    assert fleet.hub.condition("Stalled") == ("True", "BundleInvalid")
+    fleet.hub.edit(bundle=bundle(2))
+    fleet.go(6)
+    assert fleet.hub.condition("Ready") == ("True", "Complete")
+
+
 def test_a_registry_that_goes_away_later_changes_nothing() -> None:
     fleet = served("a")
     fleet.hub.check = BundleCheck(bundle=bundle(1), ok=False, reason="RegistryUnreachable", environment=True)

@@ -84,6 +84,27 @@ def test_an_order_to_a_lower_version_names_the_digest_to_leave() -> None:
     assert fleet.active()["a"] == fleet.hub.revision(1)
 
 
+def test_a_site_that_may_have_gone_on_in_the_dark_is_told_to_leave_what_it_was_last_ordered() -> None:
+    fleet = served("a")
+    fleet.hub.edit(bundle=bundle(2))
+    fleet.go(2)
+    fleet.sites["a"].linked = False
+    fleet.hub.verb("digits-2", desired="Aborted")
+    (written,) = fleet.hub.look().orders
+    assert (written.order.bundle, written.order.replaces) == (bundle(1), bundle(2).rpartition("@")[2])
+
+
+def test_what_serves_at_a_site_but_never_was_ordered_by_this_hub_is_not_named() -> None:
+    fleet = served("a")
+    assert fleet.sites["a"].active is not None
+    fleet.sites["a"].active["bundle"] = bundle(7)
+    fleet.sites["a"].sync()
+    fleet.hub.edit(bundle=bundle(2))
+    fleet.hub.look()
+    (written,) = fleet.hub.look().orders
+    assert written.order.replaces == bundle(1).rpartition("@")[2]
+
+
 def test_a_restored_hub_cannot_name_a_digest_it_never_ordered() -> None:
     fleet = served("a")
     backup = Hub(model=fleet.hub.model, rollouts=dict(fleet.hub.rollouts))
@@ -145,6 +166,15 @@ def test_catching_up_has_a_breaker_of_its_own() -> None:
     assert fleet.active()["c"] == fleet.hub.revision(2)
     assert fleet.active()["b"] == fleet.hub.revision(1)
     assert fleet.hub.condition("Ready") == ("True", "Complete")
+
+
+def test_nobody_catches_up_while_the_model_is_paused() -> None:
+    fleet = served("a")
+    fleet.hub.join("b")
+    fleet.hub.edit(paused=True)
+    assert fleet.hub.look().orders == ()
+    fleet.hub.edit(paused=False)
+    assert [write.reason for write in fleet.hub.look().orders] == ["CatchUp"]
 
 
 def test_no_more_than_fifty_sites_catch_up_at_a_time() -> None:
