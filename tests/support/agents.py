@@ -475,6 +475,62 @@ def _role() -> Object:
     }
 
 
+class Cable:
+    """The way to the hub, as a TCP proxy that can be cut."""
+
+    def __init__(self, server: str) -> None:
+        self._target = server.removeprefix("https://").rsplit(":", 1)
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.Task[None]] = set()
+        self.port = free_port()
+        self.whole = True
+
+    async def lay(self) -> None:
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    def cut(self) -> None:
+        """Nothing passes any more; open connections hang and then break, as on a dead line."""
+        self.whole = False
+        for task in self._open:
+            task.cancel()
+
+    def heal(self) -> None:
+        self.whole = True
+
+    async def close(self) -> None:
+        self.cut()
+        if self._server is not None:
+            self._server.close()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self.whole:
+            writer.transport.abort()
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        try:
+            up_reader, up_writer = await asyncio.open_connection(self._target[0], int(self._target[1]))
+            await asyncio.gather(_pump(reader, up_writer), _pump(up_reader, writer))
+        except (OSError, asyncio.CancelledError):
+            writer.transport.abort()
+        finally:
+            self._open.discard(task)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(1 << 14):
+            writer.write(data)
+            await writer.drain()
+    finally:
+        writer.close()
+
+
 # -- all together ---------------------------------------------------------------------------------------------------
 class SiteLab:
     """A hub's side, a site's namespaces, an agent and the stand-in for the kubelet; all named for one test."""
@@ -491,6 +547,7 @@ class SiteLab:
         port, pod_port = free_port(), free_port()
         self.kubelet = Kubelet(site, self.models, port, pod_port)
         self.agent = Agent(kubeconfig, folder, {}, port, pod_port)
+        self.cable = Cable(hub.server)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -502,6 +559,7 @@ class SiteLab:
         async with admin(hub) as hub_api, admin(site) as site_api:
             lab = cls(hub_api, site_api, site, shelf, folder)
             lab.agent.mortal = mortal
+            await lab.cable.lay()
             await lab._prepare(join=join)
             tasks = [asyncio.create_task(lab.kubelet.run()), asyncio.create_task(lab.hub.approve())]
             try:
@@ -514,6 +572,7 @@ class SiteLab:
                     task.cancel()
                 ended = await asyncio.gather(*tasks, return_exceptions=True)
                 print("stand-ins ended with", ended)
+                await lab.cable.close()
                 await lab._clear()
                 shutil.rmtree(folder)
 
@@ -526,7 +585,7 @@ class SiteLab:
         ca = self.folder / "hub-ca.crt"
         ca.write_bytes(ca_of(await self.hub.api.connection()))
         self.agent.environment = {
-            "EDGEFLEET_HUB_SERVER": self.hub.api.server,
+            "EDGEFLEET_HUB_SERVER": self.cable.url,
             "EDGEFLEET_HUB_CA": str(ca),
             "EDGEFLEET_SITE": self.hub.site,
             "EDGEFLEET_JOIN_TOKEN_FILE": str(token),
@@ -569,6 +628,21 @@ class SiteLab:
 
     async def mirror(self) -> Object:
         return await self.site_api.get(kinds.EDGE_DEPLOYMENT, self.models, "team.digits")
+
+    async def own_status(self) -> Object:
+        """What `kubectl get edgeagent` shows at the site."""
+        found = await self.site_api.get(kinds.EDGE_AGENT, self.models, names.AGENT)
+        return found if found.get("status") else {}
+
+    async def says(self, kind: str, status: str, reason: str) -> Object:
+        """Wait for a condition of the agent, seen at the site."""
+
+        async def said() -> Object | None:
+            found = condition(await self.own_status(), kind)
+            return found if (found.get("status"), found.get("reason")) == (status, reason) else None
+
+        found: Object = await eventually(said, f"{kind}={status} {reason}", seconds=45.0)
+        return found
 
     async def joined(self) -> Object:
         """Wait until the agent has told its hub what it is."""

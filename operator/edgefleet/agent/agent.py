@@ -31,7 +31,7 @@ from edgefleet.kube.work import Queue
 log = logging.getLogger(__name__)
 
 VERSION: Final = importlib.metadata.version("edgefleet")
-_MIRROR_EVERY: Final = 30.0
+_MIRROR_EVERY: Final = 15.0
 _RESTORE_AGAIN: Final = 5.0
 
 
