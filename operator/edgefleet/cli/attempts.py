@@ -58,9 +58,9 @@ class Attempt:
         started = [str(wave["name"]) for wave in self.status.get("waves") or ()]
         return tuple(dict.fromkeys([*started, *named]))
 
-    def need_running(self) -> None:
-        """Raise ClickException when the rollout has ended."""
-        if self.outcome:
+    def need_running(self, *, or_complete: bool = False) -> None:
+        """Raise ClickException when the rollout has ended; `or_complete`: otherwise than by success."""
+        if self.outcome and not (or_complete and self.outcome == "Complete"):
             raise click.ClickException(f"{self} has ended: {self.outcome}; its verbs have no effect any more")
         if self.spec.get("desired") == "Aborted":
             raise click.ClickException(

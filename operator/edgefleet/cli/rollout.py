@@ -33,11 +33,13 @@ def _change(
     click.echo(ask(where, work))
 
 
-def _level(said: str, **spec: object) -> Callable[[Api, Attempt], Awaitable[str]]:
-    """Set a verb of a rollout that goes on."""
+def _level(
+    said: str, *, or_complete: bool = False, **spec: object
+) -> Callable[[Api, Attempt], Awaitable[str]]:
+    """Set a verb of a rollout that goes on, or `or_complete`, of one that succeeded."""
 
     async def change(api: Api, attempt: Attempt) -> str:
-        attempt.need_running()
+        attempt.need_running(or_complete=or_complete)
         if all(attempt.spec.get(key) == value for key, value in spec.items()):
             return f"{attempt}: {said} already"
         await attempts.set_verbs(api, attempt, spec)
@@ -75,7 +77,9 @@ def resume(name: str, namespace: str, kubeconfig: Path | None, context: str | No
 @_verb
 def abort(name: str, namespace: str, kubeconfig: Path | None, context: str | None) -> None:
     """Ban the revision: every site goes back to the last good one. This cannot be taken back."""
-    _change(name, namespace, Where(kubeconfig, context), _level("aborted", desired="Aborted"))
+    _change(
+        name, namespace, Where(kubeconfig, context), _level("aborted", or_complete=True, desired="Aborted")
+    )
 
 
 @rollout.command(epilog=_NAME)

@@ -28,6 +28,8 @@ from edgefleet.core.types import (
 
 CANARY_HASH: Final = "edgefleet.dev/canary"
 """On an EdgeRollout: hash of the canary settings it was last run with; others allow another attempt."""
+_ATTEMPTS_LOST: Final = 100
+"""How many attempts a hub restored from a backup may have forgotten."""
 BANNING: Final = frozenset({Outcome.ROLLED_BACK, Outcome.ABORTED})
 
 
@@ -274,10 +276,16 @@ def _next_number(name: str, model: ModelObject, attempts: Attempts, fleet: Fleet
 
 
 def _next_attempt(of_revision: str, attempts: Attempts, fleet: Fleet) -> int:
-    """One more than any rollout, order or site has heard of: a site refuses what failed there at the same attempt."""
-    heard = [item.spec.attempt for item in attempts.all if item.spec.revision == of_revision]
+    """One more than any rollout, order or site has heard of: a site refuses what failed there at the same attempt.
+
+    A site is believed as far as a hub restored from a backup may have fallen behind, and no further: a number a
+    stolen credential made up must not push the fleet's attempts out of their bounds.
+    """
+    issued = [item.spec.attempt for item in attempts.all if item.spec.revision == of_revision]
+    told = []
     for view in fleet.views:
         if view.order is not None and view.order.revision == of_revision:
-            heard.append(view.order.attempt)
-        heard.extend(item.attempt for item in view.report.refused if item.revision == of_revision)
-    return 1 + max(heard, default=0)
+            issued.append(view.order.attempt)
+        told.extend(item.attempt for item in view.report.refused if item.revision == of_revision)
+    highest = max(issued, default=0)
+    return 1 + max((item for item in told if item <= highest + _ATTEMPTS_LOST), default=highest)

@@ -385,18 +385,30 @@ class RolloutObject:
     status: RolloutStatus
 
 
-class ReportSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A report as the hub reads it: fields of a newer agent are ignored, a stage it does not know is none."""
+class IdentitySeen(wire.OrderIdentity, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """Which order a report answers, as the hub reads it."""
 
-    order: wire.OrderIdentity | None = None
-    conditions: tuple[wire.Condition, ...] = ()
+
+class ConditionSeen(wire.Condition, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """A condition, as the hub reads it."""
+
+
+class RefusalSeen(wire.Refusal, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """A refused revision, as the hub reads it."""
+
+
+class ReportSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A report as the hub reads it: fields of a newer agent are ignored at every depth, a stage it does not know is none."""
+
+    order: IdentitySeen | None = None
+    conditions: tuple[ConditionSeen, ...] = ()
     stage: str = ""
     reason: str = ""
     message: str = ""
     active_revision: str = ""
     active_bundle: str = ""
     previous_revision: str = ""
-    refused: tuple[wire.Refusal, ...] = ()
+    refused: tuple[RefusalSeen, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,12 +56,12 @@ class Models:
         return raw
 
     async def _rollouts(self, key: Key) -> dict[str, Object]:
-        label = f"{names.MODEL}={names.order_name(*key)}"
+        """Every attempt at the model. Not by label: one that lost it would be made again and again."""
         try:
-            found = await self._api.list(kinds.EDGE_ROLLOUT, key.namespace, labels=label)
+            found = await self._api.list(kinds.EDGE_ROLLOUT, key.namespace)
         except errors.NotFound:  # its CRD is gone
             return {}
-        return {raw["metadata"]["name"]: raw for raw in found}
+        return {raw["metadata"]["name"]: raw for raw in found if raw["spec"]["model"] == key.name}
 
     async def _gather(self, key: Key, raw: Object | None, rollouts: dict[str, Object]) -> ModelSeen:
         model = parse.model(raw) if raw else None
