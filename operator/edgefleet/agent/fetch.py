@@ -26,12 +26,16 @@ from edgefleet.bundle import (
 from edgefleet.core import local_install, units
 from edgefleet.core.local import Fetch, FetchFailed, Fetching, Trouble
 from edgefleet.core.local_record import Record, Staged
-from edgefleet.core.order import Cause, Download, Order
+from edgefleet.core.order import Cause, Download, Order, OrderIdentity
 
 log = logging.getLogger(__name__)
 
 Active = tuple[str, int, str]
 """Bundle digest, version and variant of what serves."""
+
+
+Subject = tuple[str, int, OrderIdentity | None]
+"""What a download is for: revision, attempt and the order that asked. What it ended with is true of nothing else."""
 
 
 class OrderRejected(Exception):  # noqa: N818  an answer to the order, nothing broke
@@ -44,10 +48,15 @@ class OrderRejected(Exception):  # noqa: N818  an answer to the order, nothing b
 
 @dataclass(slots=True)
 class _Job:
-    revision: str
+    subject: Subject
     task: asyncio.Task[None] | None = None
     state: Fetch = None
     tries: int = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether the download is under way."""
+        return self.task is not None and not self.task.done()
 
 
 class Fetcher:
@@ -75,7 +84,10 @@ class Fetcher:
         if staged is not None and self.complete(staged):
             return staged
         job = self._jobs.get(name)
-        return job.state if job is not None and job.revision == order.revision else None
+        if job is None or job.subject != _subject(order, record):
+            return None
+        lost = isinstance(job.state, Staged) and not self.complete(job.state)
+        return None if lost else job.state
 
     def complete(self, staged: Staged) -> bool:
         """Return whether all files of a revision are in the store."""
@@ -94,16 +106,26 @@ class Fetcher:
 
     def start(self, name: str, order: Order, record: Record, active: Active) -> None:
         """Start a download, ending another one for this model."""
-        before = self._jobs.get(name)
-        if before is not None and before.task is not None and not before.task.done():
-            if before.revision == order.revision:
-                return
-            before.task.cancel()
-        job = _Job(order.revision, state=Fetching(Download()))
-        if before is not None and before.revision == order.revision:
+        subject, before = _subject(order, record), self._jobs.get(name)
+        if before is not None and before.subject == subject and before.running:
+            return
+        self.drop(name)
+        job = _Job(subject, state=Fetching(Download()))
+        if before is not None and before.subject == subject:
             job.tries = before.tries
         self._jobs[name] = job
         job.task = asyncio.create_task(self._run(name, job, order, record, active), name=f"fetch {name}")
+
+    def drop(self, name: str) -> None:
+        """Forget a model's download, ending it if it is under way; what came of the files stays until a cleaning."""
+        job = self._jobs.pop(name, None)
+        if job is not None and job.task is not None:
+            job.task.cancel()
+
+    def held(self) -> frozenset[str]:
+        """Return digests of files that are here but not in the journal yet: a pass is about to write them there."""
+        ended = (job.state for job in self._jobs.values())
+        return frozenset(digest for state in ended if isinstance(state, Staged) for digest in state.blobs)
 
     def forget_failures(self) -> None:
         """Try at once again what failed: the way outside has just come back."""
@@ -114,7 +136,7 @@ class Fetcher:
 
     def keep_only(self, digests: Collection[str]) -> None:
         """Free the store of everything else; downloads under way stay."""
-        if any(job.task is not None and not job.task.done() for job in self._jobs.values()):
+        if any(job.running for job in self._jobs.values()):
             return
         try:
             freed = self.store.evict(digests)
@@ -179,6 +201,10 @@ class Fetcher:
             blobs=(serving, *sorted(pulled.digests)),
             download=Download(done=pulled.total, total=pulled.total, saved=pulled.saved),
         )
+
+
+def _subject(order: Order, record: Record) -> Subject:
+    return order.revision, order.attempt, record.identity
 
 
 def serving_document(order: Order, info: BundleInfo, variant: Variant) -> ServingDocument:

@@ -112,6 +112,7 @@ class Passes:
         await self.mirrors.forget(name)
         await self.journal.drop(name)
         self._models.pop(name, None)
+        self.fetcher.drop(name)
         log.info("Model forgotten", extra={"model": name})
 
     # -- seeing -------------------------------------------------------------------------------------------
@@ -175,6 +176,8 @@ class Passes:
             case Delete(kind=kind, name=target, uid=uid):
                 await apply.remove(self.api, _KINDS[kind], namespace, target, uid=uid)
             case Remember(record=wanted):
+                if wanted.finished:
+                    self.fetcher.drop(name)  # what it brought goes with the model
                 await self._remember(name, seen.record, wanted)
 
     async def _create(self, model: _Model, name: str, kind: str, manifest: Object) -> None:
@@ -224,6 +227,7 @@ class Passes:
             for staged in (*record.staged, *(item.staged for item in record.served))
             for digest in staged.blobs
         )
+        keep |= self.fetcher.held()
         if report.stage in _AT_REST and keep != model.cleaned:
             self.fetcher.keep_only(keep)
             model.cleaned = keep
