@@ -210,7 +210,7 @@ class _Pass:
         )
 
     def _patches(self, moved: Attempts, hold: Hold | None, intent: Intent) -> tuple[RolloutPatch, ...]:
-        """Statuses that differ from what was seen; the running rollout also notes the policy it is tried with."""
+        """Statuses that differ from what was seen; rollouts nobody withdrew also note the policy they stand with."""
         before = {item.meta.name: item.status for item in self.seen.rollouts}
         patches = []
         for item in reversed(moved.all):
@@ -218,12 +218,23 @@ class _Pass:
                 continue  # about to be superseded
             seen = before[item.meta.name]
             fresh = status.of_rollout(item, seen, hold, moved, self.now)
-            marks = self._marks(item) if item is moved.running and intent.course is Course.FOLLOW else None
+            marks = self._marks(item, moved, intent)
             if fresh != seen or marks:
                 patches.append(RolloutPatch(item.meta.name, fresh if fresh != seen else None, marks))
         return tuple(patches)
 
-    def _marks(self, item: RolloutObject) -> dict[str, str] | None:
+    def _marks(self, item: RolloutObject, moved: Attempts, intent: Intent) -> dict[str, str] | None:
+        """What has changed of the policy a rollout stands with.
+
+        Kept for completed ones too: an edit without effect then must not allow another attempt once they are aborted.
+        Not while the spec asks for something that cannot start yet: its retry is not used up.
+        """
+        if item is not moved.newest and item is not moved.current:
+            return None
+        if moved.banned(item.spec.revision, item.spec.attempt):
+            return None
+        if intent.course not in (Course.FOLLOW, Course.SETTLED):
+            return None
         marks = attempts.policy_marks(self.model.meta, self.spec)
         known = item.meta.annotations
         return marks if any(known.get(key, "") != value for key, value in marks.items()) else None
