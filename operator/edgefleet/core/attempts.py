@@ -282,7 +282,7 @@ def _next_attempt(of_revision: str, attempts: Attempts, fleet: Fleet) -> int:
     stolen credential made up must not push the fleet's attempts out of their bounds.
     """
     issued = [item.spec.attempt for item in attempts.all if item.spec.revision == of_revision]
-    told = []
+    told: list[int] = []
     for view in fleet.views:
         if view.order is not None and view.order.revision == of_revision:
             issued.append(view.order.attempt)

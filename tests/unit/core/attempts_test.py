@@ -86,6 +86,16 @@ def test_a_retry_asked_for_while_it_still_runs_is_used_up() -> None:
     assert set(fleet.hub.rollouts) == {"digits-1", "digits-2"}
 
 
+def test_a_number_made_up_by_one_site_does_not_push_the_attempts_of_the_fleet() -> None:
+    fleet = failed_with_two()
+    liar = next(site for site in fleet.sites.values() if site.refused)
+    liar.refused[-1]["attempt"] = 999_999
+    liar.progress += 1
+    fleet.hub.annotate(retry="monday")
+    fleet.go(12)
+    assert fleet.hub.rollout(3)["spec"]["attempt"] == 2
+
+
 def test_other_canary_settings_allow_another_attempt() -> None:
     fleet = failed_with_two()
     fleet.hub.edit(canary={"steps": [{"weight": 5, "duration": "1m"}]})
