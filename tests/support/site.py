@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 from edgefleet.core import local_observe, names, rendering
+from edgefleet.core.canary import LEASE_FRESH
 from edgefleet.core.local import (
     Create,
     Delete,
@@ -129,6 +130,7 @@ class Site:
         self.progress = Progress(run="r0")
         self.reported: Report | None = None
         self.leases: dict[str, TrafficLease] = {}
+        self.leased_at = 0.0
         self.unreadable = ""
         self.hub_silent: float | None = 0.0
         self.taken = ""
@@ -198,7 +200,7 @@ class Site:
         decision = self.decide()
         self.progress = decision.progress
         self.reported = decision.report
-        self.leases = dict(decision.leases)
+        self.leases, self.leased_at = dict(decision.leases), self.now
         told = f"{decision.report.stage.value}/{decision.report.reason}"
         if not self.stages or self.stages[-1] != told:
             self.stages.append(told)
@@ -405,28 +407,21 @@ class Site:
 
     def _traffic(self, seconds: float) -> None:
         lease = next(iter(self.leases.values()), None)
+        if self.now - self.leased_at >= LEASE_FRESH:
+            lease = None
+        if lease is None:  # a pod that hears of no canary forgets what it counted
+            for pod in self.pods.values():
+                pod.canary = None
         for pod in self.ready(self.selected):
             pod.seen += self.rate * seconds
             if lease is None:
                 continue
             if pod.canary is None or pod.canary.step != lease.step:
                 pod.canary = CanaryCounters(step=lease.step)
-            share = self.rate * seconds * (lease.shadow or lease.weight) / 100
             target = self.objects.get(("Service", "team-digits-canary"))
             revision = target["spec"]["selector"][names.REVISION] if target else ""
-            behaviour = self.behaviours.get(revision, Behaviour())
-            total = pod.canary.sent.requests + pod.canary.shadowed.requests + round(share + 0.4999)
-            latency = [0] * 59
-            latency[local_bucket(behaviour.latency_ms)] = total
-            counted = Counters(requests=total, errors=int(total * behaviour.errors), latency=tuple(latency))
-            different = int(total * behaviour.disagreement)
-            pod.canary = CanaryCounters(
-                step=lease.step,
-                sent=counted if lease.weight else Counters(),
-                shadowed=counted if lease.shadow else Counters(),
-                agreed=total - different if lease.shadow else 0,
-                disagreed=different if lease.shadow else 0,
-                dropped=behaviour.dropped,
+            pod.canary = _counted(
+                pod.canary, lease, self.behaviours.get(revision, Behaviour()), self.rate * seconds
             )
 
     def _health(self, name: str) -> HealthDocument | None:
@@ -440,6 +435,32 @@ class Site:
             served=Counters(requests=int(pod.seen)),
             canary=pod.canary,
         )
+
+
+def _counted(
+    before: CanaryCounters, lease: TrafficLease, behaviour: Behaviour, requests: float
+) -> CanaryCounters:
+    """What a serving pod has counted after so many more requests of its callers."""
+    sent, shadowed = (
+        _more(side, behaviour, round(requests * share / 100 + 0.4999) if share else 0)
+        for side, share in ((before.sent, lease.weight), (before.shadowed, lease.shadow))
+    )
+    different = int(shadowed.requests * behaviour.disagreement)
+    return CanaryCounters(
+        step=lease.step,
+        sent=sent,
+        shadowed=shadowed,
+        agreed=shadowed.requests - different,
+        disagreed=different,
+        dropped=before.dropped or behaviour.dropped,
+    )
+
+
+def _more(before: Counters, behaviour: Behaviour, requests: int) -> Counters:
+    total = before.requests + requests
+    latency = [0] * 59
+    latency[local_bucket(behaviour.latency_ms)] = total
+    return Counters(requests=total, errors=int(total * behaviour.errors), latency=tuple(latency))
 
 
 def local_bucket(latency_ms: float) -> int:

@@ -5,13 +5,11 @@ A lease is handed out only while the passes that judge it go on; when they stop,
 
 import time
 from collections.abc import Callable
-from typing import Final
 
 from aiohttp import web
 from edgepod.contract import NO_CANARY, TRAFFIC_PATH, TrafficLease
 
-FRESH: Final = 10.0
-"""Seconds after its pass during which a lease is handed out."""
+from edgefleet.core.canary import LEASE_FRESH
 
 
 class Leases:
@@ -29,7 +27,7 @@ class Leases:
     def get(self, workload: str) -> TrafficLease:
         """Return what a workload's pods are to do now."""
         _, lease, since = self._leases.get(workload, ("", NO_CANARY, 0.0))
-        return lease if lease is NO_CANARY or time.monotonic() - since < FRESH else NO_CANARY
+        return lease if lease is NO_CANARY or time.monotonic() - since < LEASE_FRESH else NO_CANARY
 
 
 async def serve(

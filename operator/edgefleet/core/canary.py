@@ -15,6 +15,8 @@ from edgepod.contract import LATENCY_BOUNDS_MS, HealthDocument, TrafficLease, qu
 from edgefleet.core import units
 from edgefleet.core.order import Canary, Gates, OnNoTraffic, Step
 
+LEASE_FRESH: Final = 10.0
+"""Seconds after its pass during which the agent hands a traffic lease out; later it says that there is no canary."""
 _EPSILON: Final = 1e-9
 
 

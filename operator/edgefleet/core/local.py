@@ -144,6 +144,8 @@ class StepState:
     """Start ids of the serving pods' processes then."""
     lives: frozenset[str] = frozenset()
     """Lives of the canary's pods then."""
+    lost: bool = False
+    """A pass gave the serving pods no lease for it, so they forgot what they counted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,10 @@ def _judge(view: View, step: Step, *, golden_passed: bool) -> Outcome:
         return _canary_replaced(view)
     if serving is not None and serving != state.stable:
         return _evidence_again(view, view.progress.kills, "a serving pod was replaced")
+    if state.lost:
+        return _evidence_again(
+            view, view.progress.kills, "the serving pods were told of no canary for a while"
+        )
     evidence = canary.gather(state.id, [pod.health for pod in view.ready(view.active)])
     elapsed = view.now - state.begun
     verdict = canary.judge(step, view.order.canary, evidence, elapsed, golden_passed=golden_passed)
@@ -215,8 +219,18 @@ def _failed(view: View, verdict: Verdict, evidence: Evidence, *, confirmed: bool
             canary=progress_of(view, evidence, verdict.message),
         )
     told = progress_of(view, evidence, verdict.message)
+    shared = lease(view)
+    # callers are sent to it no more; the step stays, or the serving pods would forget what they saw
+    silent = None if shared is None else replace(shared, shadow=0, weight=0)
     return Outcome(
-        Stage.CANARY, "Confirming", verdict.message, requeue=PACE, token=token, counting=True, canary=told
+        Stage.CANARY,
+        "Confirming",
+        verdict.message,
+        requeue=PACE,
+        token=token,
+        counting=True,
+        lease=silent,
+        canary=told,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from edgepod.contract import TrafficLease
 
 from edgefleet.core import local_install, local_keep, local_report
+from edgefleet.core.canary import LEASE_FRESH
 from edgefleet.core.local import LocalDecision, LocalSeen, Progress, Remember
 from edgefleet.core.local_view import Outcome, View
 
@@ -40,7 +41,7 @@ _RULES: Final = (
 
 def decide_local(seen: LocalSeen, now_monotonic: float, now_wall: datetime) -> LocalDecision:
     """Decide one step. `now_monotonic` in seconds of any clock that never jumps; the wall clock only stamps."""
-    view = View(_for_this_order(seen), now_monotonic, now_wall)
+    view = View(_in_time(_for_this_order(seen), now_monotonic), now_monotonic, now_wall)
     outcome = next(found for rule in _RULES if (found := rule(view)) is not None)
     leases: tuple[tuple[str, TrafficLease], ...] = ()
     if outcome.lease is not None and (serving := view.deployment(view.active)) is not None:
@@ -69,6 +70,24 @@ def _for_this_order(seen: LocalSeen) -> LocalSeen:
     return replace(seen, progress=fresh)
 
 
+def _in_time(seen: LocalSeen, now: float) -> LocalSeen:
+    """Note it when no pass came for so long that the lease ran out."""
+    at = seen.progress.at
+    if at is None or now - at < LEASE_FRESH:
+        return seen
+    return replace(seen, progress=_without_lease(seen, seen.progress))
+
+
+def _without_lease(seen: LocalSeen, progress: Progress) -> Progress:
+    """A serving pod that hears of no canary forgets what it counted: the step under way has lost its evidence."""
+    step = progress.step
+    if step is None or step.begun is None:
+        return progress
+    if seen.order is not None and progress.index >= len(seen.order.canary.steps):
+        return progress  # all have passed; nothing is judged any more
+    return replace(progress, step=replace(step, lost=True))
+
+
 def _after(view: View, outcome: Outcome) -> View:
     """Report what will be remembered: a failure is told together with the refusal it leaves."""
     if not isinstance(outcome.action, Remember):
@@ -78,8 +97,11 @@ def _after(view: View, outcome: Outcome) -> View:
 
 def _tick(view: View, outcome: Outcome) -> Progress:
     """Go on counting the time without progress."""
+    progress = outcome.progress or view.progress
+    if outcome.lease is None:
+        progress = _without_lease(view.seen, progress)
     return replace(
-        outcome.progress or view.progress,
+        progress,
         token=outcome.token,
         spent=view.spent(outcome.token),
         at=view.now,

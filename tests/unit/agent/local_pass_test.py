@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 from edgefleet.core import names
+from edgefleet.core.canary import LEASE_FRESH
 from edgefleet.core.order import Mode, OnNoTraffic, State
 from edgepod.contract import SelfTestReport
 from support.site import STEPS, Behaviour, Site, digest, environment, order
@@ -193,13 +194,43 @@ def test_a_serving_pod_that_restarts_starts_the_evidence_again(site: Site) -> No
     assert (site.selected, site.record.refused) == ("bb", ())
 
 
+def test_a_canary_that_was_away_for_a_moment_starts_its_evidence_again(site: Site) -> None:
+    site.give(order("bb", 2), Behaviour(version=2))
+    site.run(until=lambda: stage(site) == "Canary/Step")
+    step = site.progress.step
+    assert step is not None
+    assert step.begun is not None
+    site.run(until=lambda: site.now - (step.begun or 0) >= 4.0, seconds=30)
+    site.live("bb")[0].unready = True
+    site.run(until=lambda: stage(site) == "Canary/Starting", seconds=5)
+    assert site.leases == {}
+    site.advance(0.5)
+    site.live("bb")[0].unready = False
+    site.run(until=lambda: site.progress.index == 1, seconds=60)
+    assert "Canary/GoldenStandsIn" not in site.stages
+    assert site.now - step.begun >= 4.0 + 5.0
+
+
+def test_passes_that_stood_still_longer_than_a_lease_start_the_evidence_again(site: Site) -> None:
+    site.give(order("bb", 2), Behaviour(version=2))
+    site.run(until=lambda: stage(site) == "Canary/Step")
+    step = site.progress.step
+    site.advance(LEASE_FRESH + 1.0)
+    site.run(until=lambda: site.progress.step not in (None, step) or site.progress.index > 0, seconds=30)
+    assert site.progress.index == 0
+    site.run(until=lambda: site.progress.index == 1, seconds=60)
+    assert "Canary/GoldenStandsIn" not in site.stages
+
+
 def test_a_gate_broken_by_a_canary_that_cannot_be_asked_waits_before_it_blames(site: Site) -> None:
     site.give(order("bb", 2), Behaviour(version=2))
     site.run(until=lambda: stage(site) == "Canary/Step")
     site.behaviours["bb"].dropped = True
     site.live("bb")[0].health_readable = False
     site.run(until=lambda: stage(site) == "Canary/Confirming", seconds=30)
-    assert site.leases == {}
+    (lease,) = site.leases.values()
+    assert site.progress.step is not None
+    assert (lease.step, lease.weight, lease.shadow) == (site.progress.step.id, 0, 0)
     site.run(until=lambda: stage(site) == "RolledBack/CanaryFailing", seconds=40)
 
 

@@ -50,7 +50,7 @@ def test_a_lease_ends_when_its_passes_stop(monkeypatch: pytest.MonkeyPatch) -> N
     leases.put("team.digits", (("team-digits-aa", lease),))
     assert leases.get("team-digits-aa") == lease
     assert leases.get("team-digits-bb") == NO_CANARY
-    clock[0] += traffic.FRESH + 0.1
+    clock[0] += traffic.LEASE_FRESH + 0.1
     assert leases.get("team-digits-aa") == NO_CANARY
 
 
