@@ -10,7 +10,7 @@ import hashlib
 import logging
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,6 +77,13 @@ class Credential:
         life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
         return now >= certificate.not_valid_before_utc + life * 2 / 3
 
+    def life(self, site: str) -> float:
+        """Return how long the certificate is good for from its first to its last second; 0 without one."""
+        certificate = self._certificate(site)
+        if certificate is None:
+            return 0.0
+        return (certificate.not_valid_after_utc - certificate.not_valid_before_utc).total_seconds()
+
     def _certificate(self, site: str) -> x509.Certificate | None:
         if not self.certificate_pem or not self.key_pem:
             return None
@@ -97,9 +104,9 @@ class Identity:
         """`hub` says where the hub is, without a credential."""
         self._api = api
         self._namespace = namespace
-        self._site = site
         self._hub = hub
         self._token_file = token_file
+        self.site = site
         self.credential = Credential()
 
     async def ensure(self) -> Credential:
@@ -116,7 +123,7 @@ class Identity:
                 serialization.NoEncryption(),
             )
             self.credential = await self._store(Credential(pem))
-        if not self.credential.usable(self._site):
+        if not self.credential.usable(self.site):
             await self.join()
         return self.credential
 
@@ -126,7 +133,7 @@ class Identity:
         if not token:
             raise JoinRefused(
                 "NoJoinToken",
-                f"this site has no certificate and no join token: run `edgefleet site token {self._site}` on the "
+                f"this site has no certificate and no join token: run `edgefleet site token {self.site}` on the "
                 "hub and upgrade the chart with it",
             )
         try:
@@ -135,16 +142,16 @@ class Identity:
             raise JoinRefused(
                 "JoinTokenInvalid",
                 f"the hub does not accept the join token: it has expired or was used already; run `edgefleet site "
-                f"token {self._site}` on the hub and upgrade the chart with the new one",
+                f"token {self.site}` on the hub and upgrade the chart with the new one",
             ) from error
 
     async def renew(self) -> Credential:
         """Ask for a certificate with the one there is. Raises JoinRefused, ApiError."""
         return await self._request(self.access())
 
-    def due(self) -> bool:
-        """Return whether it is time to renew."""
-        return self.credential.renewal_due(self._site, datetime.now(UTC))
+    def due(self, now: datetime) -> bool:
+        """Return whether it is time to renew. `now` by the hub's clock, which is the one that made the certificate."""
+        return self.credential.renewal_due(self.site, now)
 
     def access(self) -> Explicit:
         """Say how to reach the hub as this site."""
@@ -163,7 +170,7 @@ class Identity:
 
     async def _request(self, access: Explicit) -> Credential:
         fingerprint = self.credential.fingerprint
-        name = f"edgefleet-{self._site}-{fingerprint[:16]}-{secrets.token_hex(3)[:5]}"
+        name = f"edgefleet-{self.site}-{fingerprint[:16]}-{secrets.token_hex(3)[:5]}"
         body = {
             "metadata": {"name": name},
             "spec": {
@@ -182,7 +189,7 @@ class Identity:
         subject = x509.Name(
             [
                 x509.NameAttribute(NameOID.ORGANIZATION_NAME, names.SITES_ORGANIZATION),
-                x509.NameAttribute(NameOID.COMMON_NAME, names.site_user(self._site, fingerprint)),
+                x509.NameAttribute(NameOID.COMMON_NAME, names.site_user(self.site, fingerprint)),
             ]
         )
         request = x509.CertificateSigningRequestBuilder().subject_name(subject)
@@ -204,7 +211,7 @@ class Identity:
         raise JoinRefused(
             "JoinPending",
             f"nobody approved {name} within {_PATIENCE:.0f} s: is the operator running on the hub, and is there an "
-            f"EdgeSite {self._site}?",
+            f"EdgeSite {self.site}?",
         )
 
     async def _read(self) -> Credential:

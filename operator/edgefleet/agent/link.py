@@ -19,6 +19,7 @@ from edgefleet.agent.identity import Identity, JoinRefused
 from edgefleet.agent.journal import Journal, JournalError, Policy
 from edgefleet.agent.orders import Orders
 from edgefleet.agent.outbox import Outbox
+from edgefleet.agent.renewal import Renewals
 from edgefleet.core import names, units
 from edgefleet.core.order import Report
 from edgefleet.kube import apply, errors, kinds, watching
@@ -66,6 +67,7 @@ class Link:
         self.synced = asyncio.Event()
         """Set once the hub's orders were listed completely in this life."""
         self._identity = identity
+        self._renewal = Renewals(identity)
         self._journal = journal
         self._site = site
         self._namespace = names.site_namespace(site)
@@ -151,11 +153,9 @@ class Link:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _renewals(self) -> None:
-        """End the hold with a fresh certificate when it is time for one."""
-        while not self._identity.due():  # noqa: ASYNC110  time is all there is to wait for
+        """End the hold with a fresh certificate when it is time for one; without one the hold goes on."""
+        while not (self._renewal.due() and await self._renewal.attempt()):  # noqa: ASYNC110  time is all there is
             await asyncio.sleep(random.uniform(30.0, 90.0))  # noqa: S311  jitter is no secret
-        await self._identity.renew()
-        log.info("Certificate renewed")
 
     # -- beats -------------------------------------------------------------------------------------------
     async def _beats(self, api: Api, watcher: Watcher) -> None:
@@ -212,6 +212,7 @@ class Link:
         self.heard = time.monotonic()
         if api.server_date:
             self.skew = time.time() - parsedate_to_datetime(api.server_date).timestamp()
+            self._renewal.heard(api.server_date)
         if was_troubled:
             log.info("Link to the hub", extra={"site": self._site})
             self._agent_now.set()

@@ -69,7 +69,7 @@ class Place:
     async def ended(self, wanted: Order, record: Record, name: str = "team.digits") -> Fetch:
         """Wait until nothing is under way."""
         async with asyncio.timeout(20):
-            while isinstance(self.fetcher.state(name, wanted, record), Fetching):
+            while isinstance(self.fetcher.state(name, wanted, record), Fetching):  # noqa: ASYNC110  `ring` is under test
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.01)
         return self.fetcher.state(name, wanted, record)
