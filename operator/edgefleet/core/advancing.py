@@ -39,22 +39,28 @@ def advance(look: Look) -> Advance:
     before = _unpaused(look)
     run = waves.Walk(look, {wave.name: wave for wave in before.waves})
     ledger = failures.learn(look.rollout, look.fleet.views, run.wave_of, look.now)
-    hold = run.through(ledger)
-    status = msgspec.structs.replace(
-        before,
-        waves=run.statuses(),
-        failures=ledger.listed,
-        counts=_counts(look, ledger),
-        started_at=before.started_at or units.timestamp(look.now),
-    )
+    run.count(ledger)
     if (breach := run.breach()) is not None:
-        return _breached(look, status, breach)
+        return _breached(look, _said(look, before, run, ledger), breach)
+    hold = run.through()
+    status = _said(look, before, run, ledger)
     if hold is None:
         done = msgspec.structs.replace(
             status, outcome=Outcome.COMPLETE, completed_at=units.timestamp(look.now)
         )
         return Advance(done, None)
     return Advance(status, hold, run.admitted)
+
+
+def _said(look: Look, before: RolloutStatus, run: waves.Walk, ledger: Ledger) -> RolloutStatus:
+    """The rollout's status as the walk has left it."""
+    return msgspec.structs.replace(
+        before,
+        waves=run.statuses(),
+        failures=ledger.listed,
+        counts=_counts(look, ledger),
+        started_at=before.started_at or units.timestamp(look.now),
+    )
 
 
 def watch(rollout: RolloutObject, fleet: Fleet, now: datetime) -> RolloutStatus:

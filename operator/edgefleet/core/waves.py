@@ -115,19 +115,21 @@ class Walk:
     def _completed(self, name: str) -> bool:
         return name in self.known and self.known[name].completed_at is not None
 
-    def through(self, ledger: Ledger) -> Hold | None:
-        """Go through the waves until one holds. None: all are complete."""
-        hold: Hold | None = None
+    def count(self, ledger: Ledger) -> None:
+        """Bring every wave's numbers up to date, before anything is moved by them."""
         for wave in self.waves:
-            status = self._counted(wave, ledger)
-            if status is not None and status.completed_at is not None:
-                self.known[wave.name] = status
-            elif hold is None:
-                status, hold = self._step(wave, status)
-                self._keep(wave, status)
-            else:
-                self._keep(wave, status)
-        return hold
+            self._keep(wave, self._counted(wave, ledger))
+
+    def through(self) -> Hold | None:
+        """Go through the waves until one holds. None: all are complete."""
+        for wave in self.waves:
+            if self._completed(wave.name):
+                continue
+            status, hold = self._step(wave, self.known.get(wave.name))
+            self._keep(wave, status)
+            if hold is not None:
+                return hold
+        return None
 
     def _keep(self, wave: Wave, status: WaveStatus | None) -> None:
         if status is not None:
@@ -236,6 +238,10 @@ class Walk:
             if fresh < need:
                 text = f"wave {wave.name}: {fresh} of {need} needed sites were heard healthy since {since}: the others must beat again"
                 return status, Hold("NotEnoughSites", text)
+        if (
+            wave.limit is not None
+        ):  # what it was of in the end: sites cordoned later must not tighten its limit
+            status = msgspec.structs.replace(status, limit=min(status.limit, status.admitted))
         return msgspec.structs.replace(status, completed_at=units.timestamp(now)), None
 
     def _fresh(self, view: SiteView, since: str) -> bool:
@@ -284,10 +290,17 @@ class Walk:
             status = self.known.get(wave.name)
             if status is None or not status.failed:
                 continue
-            allowed = allowed_failures(wave, max(status.limit, status.admitted))
+            allowed = allowed_failures(wave, self._size(wave, status))
             if status.failed > allowed:
                 return f"wave {wave.name}: {status.failed} failed, {allowed} allowed"
         return None
+
+    def _size(self, wave: Wave, status: WaveStatus) -> int:
+        """Sites the wave is of: no more than there are for it, however large its limit."""
+        most = max(status.limit, status.admitted)
+        if wave.limit is None or status.completed_at is not None:
+            return most
+        return min(most, status.admitted + len(self._candidates(wave)))
 
     def statuses(self) -> tuple[WaveStatus, ...]:
         """All waves that have begun: those the spec has no more first, then in the order of the spec."""
