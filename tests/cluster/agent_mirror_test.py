@@ -57,6 +57,25 @@ async def test_an_edited_mirror_is_written_back_and_nothing_that_runs_is_touched
     assert await deployment_uid(lab) == before
 
 
+async def test_a_model_at_rest_is_not_written_to(lab: SiteLab) -> None:
+    await lab.served()
+    await asyncio.sleep(2)
+    before = (
+        (await lab.mirror())["metadata"]["resourceVersion"],
+        (await lab.hub.order())["metadata"]["resourceVersion"],
+    )
+    for _ in range(5):
+        await lab.site_api.merge_patch(
+            kinds.SERVICE, lab.models, "team-digits", {"metadata": {"annotations": {"a": str(_)}}}
+        )
+        await asyncio.sleep(0.5)
+    after = (
+        (await lab.mirror())["metadata"]["resourceVersion"],
+        (await lab.hub.order())["metadata"]["resourceVersion"],
+    )
+    assert after == before
+
+
 async def test_a_deleted_mirror_comes_back_also_without_the_hub(lab: SiteLab) -> None:
     wanted = await lab.served()
     before = await deployment_uid(lab)
@@ -181,7 +200,7 @@ async def test_removal_takes_all_away_and_the_model_is_forgotten_once_the_hub_le
     await lab.hub.api.delete(kinds.EDGE_DEPLOYMENT, lab.hub.namespace, NAME, uid=None)
 
     async def forgotten() -> bool:
-        return NAME not in lab.journal["models"]
+        return NAME not in lab.journal.get("models", {})
 
     await eventually(forgotten, "the journal forgets it")
     assert await lab.site_api.list(kinds.EDGE_DEPLOYMENT, lab.models) == []

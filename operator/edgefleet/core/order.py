@@ -275,5 +275,6 @@ def parse_order(spec: object) -> Order:
 
 
 def to_wire(value: Wire) -> dict[str, object]:
-    """Turn an order or a report into what the API server takes."""
-    return msgspec.to_builtins(value)  # type: ignore[no-any-return]
+    """Turn an order or a report into what the API server takes, and gives back: lists, never tuples."""
+    found: dict[str, object] = msgspec.json.decode(msgspec.json.encode(value))
+    return found
