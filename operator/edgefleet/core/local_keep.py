@@ -95,6 +95,8 @@ def selector(view: View) -> Outcome | None:
     best = view.fallback()
     if best is None and view.deployment(view.active) is not None:
         return None  # it may be all there is to know: the journal was lost
+    if best is not None and best.revision == view.target and view.ready(view.active):
+        return None  # and the newcomer that has just passed waits for all its pods
     chosen = best or (record.served[-1] if record.served else None)
     revision = chosen.revision if chosen is not None else NOTHING
     body = rendering.select(view.seen.namespace, view.seen.model, revision)

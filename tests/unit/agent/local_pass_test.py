@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from edgefleet.core import names
 from edgefleet.core.canary import LEASE_FRESH
+from edgefleet.core.local_record import Record
 from edgefleet.core.order import Mode, OnNoTraffic, State
 from edgepod.contract import SelfTestReport
 from support.site import STEPS, Behaviour, Site, digest, environment, order
@@ -106,6 +107,19 @@ def test_three_replicas_move_without_ever_being_more_than_four(site: Site) -> No
         most = max(most, len(site.live("aa")) + len(site.live("bb")))
         assert site.ready(site.selected)
     assert (most, len(site.live("bb")), site.live("aa")) == (4, 3, [])
+
+
+def test_a_lost_journal_does_not_move_callers_before_all_new_pods_are_there(site: Site) -> None:
+    site.give(order("aa", 1, mode=Mode.DIRECT, replicas=3))
+    site.run()
+    site.record = Record()
+    site.crash()
+    site.give(order("bb", 2, replicas=3), Behaviour(version=2))
+    site.run(until=lambda: site.selected == "bb")
+    assert len(site.ready("bb")) == 3
+    assert len(site.live("aa")) == 1
+    site.run()
+    assert stage(site) == "Serving/Serving"
 
 
 def test_replicas_alone_change_in_place(site: Site) -> None:
@@ -347,6 +361,16 @@ def test_an_order_never_begun_lapses_when_the_hub_stays_silent(site: Site) -> No
     site.hub_silent = 0.0
     site.run()
     assert site.selected == "bb"
+
+
+def test_an_order_whose_download_failed_lapses_too(site: Site) -> None:
+    site.give(order("bb", 2), Behaviour(version=2, fetch=environment("RegistryUnreachable")))
+    site.run(until=lambda: stage(site) == "Blocked/RegistryUnreachable")
+    site.hub_silent = 25 * 3600.0
+    site.behaviours["bb"].fetch = None
+    site.advance(300)
+    site.run()
+    assert (site.selected, stage(site)) == ("aa", "Waiting/OrderLapsed")
 
 
 def test_an_order_that_was_begun_finishes_offline(site: Site) -> None:
