@@ -35,6 +35,8 @@ class Content(Remembered, frozen=True, kw_only=True):
     models: dict[str, Record] = msgspec.field(default_factory=dict)
     """By name of the order, `<namespace>.<model>`."""
     policy: Policy = Policy()
+    silent: float = 0.0
+    """Seconds the hub had been silent when last written; 0 when it was heard since."""
 
 
 class JournalError(Exception):
@@ -67,6 +69,17 @@ class Journal:
     def policy(self) -> Policy:
         """The EdgeAgent as last fetched."""
         return self._content.policy
+
+    @property
+    def silent(self) -> float:
+        """Seconds the hub had been silent when last written."""
+        return self._content.silent
+
+    async def set_silent(self, seconds: float) -> None:
+        """Remember how long the hub has been silent. Raises JournalError."""
+        async with self._lock:
+            if seconds != self._content.silent:
+                await self._write(msgspec.structs.replace(self._content, silent=seconds))
 
     async def update(self, name: str, change: Callable[[Record], Record]) -> Record:
         """Change one model's record. Raises JournalError, and nothing has changed."""

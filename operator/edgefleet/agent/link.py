@@ -20,6 +20,7 @@ from edgefleet.agent.journal import Journal, JournalError, Policy
 from edgefleet.agent.orders import Orders
 from edgefleet.agent.outbox import Outbox
 from edgefleet.agent.renewal import Renewals
+from edgefleet.agent.silence import Silence
 from edgefleet.core import names, units
 from edgefleet.core.order import Report
 from edgefleet.kube import apply, errors, kinds, watching
@@ -80,13 +81,13 @@ class Link:
         self._arrivals: asyncio.Queue[tuple[str, Object]] = asyncio.Queue()
         self._agent_now = asyncio.Event()
         self._policy_changed = asyncio.Event()
-        self._started = time.monotonic()
+        self._silence = Silence(journal)
 
     # -- for the rest of the agent ---------------------------------------------------------------------
     @property
     def silent(self) -> float:
-        """Seconds since the hub was last heard, at most since this life of the agent began."""
-        return time.monotonic() - (self.heard if self.heard is not None else self._started)
+        """Seconds since the hub was last heard, in this life of the agent or an earlier one."""
+        return self._silence.seconds
 
     def knows(self, name: str) -> bool:
         """Return whether the hub has this order now, as far as was heard."""
@@ -96,13 +97,12 @@ class Link:
         """Have a report sent when it is worth it."""
         self._outbox.put(name, report)
 
-    def refresh(self) -> None:
-        """Have the agent's own status sent soon."""
-        self._agent_now.set()
-
     # -- the link ----------------------------------------------------------------------------------------
     async def run(self) -> None:
         """Join, hold the link, join again; for ever."""
+        await asyncio.gather(self._silence.keep(), self._join_and_hold())
+
+    async def _join_and_hold(self) -> None:
         pause = _FIRST_RETRY
         while True:
             try:
@@ -210,6 +210,7 @@ class Link:
     def _heard(self, api: Api) -> None:
         was_troubled, self.trouble = self.trouble[0], ("", "")
         self.heard = time.monotonic()
+        self._silence.heard()
         if api.server_date:
             self.skew = time.time() - parsedate_to_datetime(api.server_date).timestamp()
             self._renewal.heard(api.server_date)

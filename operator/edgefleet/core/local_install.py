@@ -84,7 +84,8 @@ def _fetch_failed(view: View, failed: FetchFailed) -> Outcome:
     blocked = Outcome(Stage.BLOCKED, trouble.reason, trouble.message, requeue=max(PACE, left))
     if left > 0:
         return blocked
-    return replace(blocked, action=StartFetch(), why="try the download again", requeue=PACE)
+    again = replace(blocked, action=StartFetch(), why="try the download again", requeue=PACE)
+    return _lapsed(view) or again
 
 
 def _lapsed(view: View) -> Outcome | None:
@@ -169,13 +170,15 @@ def ready(view: View) -> Outcome | None:
         return view.refuse("CanaryRestarts", f"a pod was ended more than {RESTARTS_FORGIVEN} times")
     progress = local_canary.progress_of(view) if _in_canary(view) else None
     if troubles:
-        return Outcome(Stage.BLOCKED, troubles[0].reason, troubles[0].message, requeue=5.0, canary=progress)
+        trouble, held = troubles[0], local_canary.last_lease(view)
+        return Outcome(Stage.BLOCKED, trouble.reason, trouble.message, lease=held, canary=progress)
     number = len(view.ready(order.revision))
     token = f"start/{number}/{view.progress.index}"
     if view.overdue(token):
         return view.refuse("DeadlineExceeded", "the new pods did not get ready within progressDeadline")
     stage = Stage.CANARY if progress is not None else Stage.STAGED
-    return Outcome(stage, "Starting", requeue=2.0, token=token, counting=True, canary=progress)
+    held = local_canary.last_lease(view)
+    return Outcome(stage, "Starting", requeue=2.0, token=token, counting=True, lease=held, canary=progress)
 
 
 def _in_canary(view: View) -> bool:
@@ -196,18 +199,20 @@ def canary_steps(view: View) -> Outcome | None:
 
 
 def promote(view: View) -> Outcome:
-    """Approve in the journal, make room, move the selector: the commit point."""
+    """Approve in the journal, make room, move the selector: the commit point.
+
+    The last step's traffic goes on until then, or the one pod that is left of what serves would answer everything.
+    """
     order, service = view.order, view.seen.service
     if view.staged is None or service is None:
         raise ValueError("promotion comes after the Service and the bundle are there")
-    lease = local_canary.lease(view) if view.active else None
-    promoting = Outcome(Stage.STAGED, "Promoting", requeue=PACE, lease=lease)
+    promoting = Outcome(Stage.STAGED, "Promoting", requeue=PACE, lease=local_canary.last_lease(view))
     if view.approved is None:
         record = view.approve(view.staged, _tested(view))
         return replace(promoting, action=Remember(record), why=f"{order.revision} passed", requeue=0.0)
     scaling = _room(view)
     if scaling is not None:
-        return replace(scaling, lease=lease, canary=None, stage=Stage.STAGED, reason="Promoting")
+        return replace(promoting, action=scaling.action, why=scaling.why, requeue=scaling.requeue)
     body = rendering.select(view.seen.namespace, view.seen.model, order.revision)
     why = f"callers go to {order.revision}"
     return replace(promoting, action=Patch("Service", service.name, body), why=why, requeue=0.0)
