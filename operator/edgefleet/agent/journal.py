@@ -96,6 +96,13 @@ class Journal:
         """Set one model's record. Raises JournalError, and nothing has changed."""
         await self.update(name, lambda _: record)
 
+    async def fill(self, records: Mapping[str, Record]) -> None:
+        """Add records for models there are none of, all or none. Raises JournalError, and nothing has changed."""
+        async with self._lock:
+            models = {**records, **self._content.models}
+            if models != self._content.models:
+                await self._write(msgspec.structs.replace(self._content, models=models))
+
     async def drop(self, name: str) -> None:
         """Forget a model. Raises JournalError."""
         async with self._lock:

@@ -35,17 +35,19 @@ class Mirrors:
         """Specs this server's CRD does not take, so that it is not asked every few seconds."""
 
     async def restore(self) -> list[str]:
-        """Fill a journal that was lost from the mirrors. Returns the names. Raises ApiError."""
-        found = []
+        """Fill a journal that was lost from the mirrors. Returns the names. Raises ApiError, JournalError.
+
+        In one write: once there is a journal, nobody looks at the mirrors again.
+        """
+        found = {}
         for item in await self._api.list(kinds.EDGE_DEPLOYMENT, self._namespace):
             identity = _hub_identity(item)
             name = item["metadata"]["name"]
             if identity is None or name in self._journal.models:
                 continue
-            record = Record(spec=item.get("spec") or {}, identity=identity, refused=_refusals(item))
-            await self._journal.put(name, record)
-            found.append(name)
-        return found
+            found[name] = Record(spec=item.get("spec") or {}, identity=identity, refused=_refusals(item))
+        await self._journal.fill(found)
+        return list(found)
 
     async def names(self) -> list[str]:
         """Return every order there is here, mirrored or given by hand. Raises ApiError."""
