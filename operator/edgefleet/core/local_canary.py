@@ -63,6 +63,13 @@ def lease(view: View) -> TrafficLease | None:
     return canary.lease(step, state.id, f"http://{address}:80")
 
 
+def last_lease(view: View) -> TrafficLease | None:
+    """Return the last step's lease once all have passed: it holds until the selector has moved."""
+    if not view.active or view.progress.index < len(view.order.canary.steps):
+        return None
+    return lease(view)
+
+
 def progress_of(view: View, evidence: Evidence | None = None, message: str = "") -> CanaryProgress:
     """Tell where the canary is."""
     steps = view.order.canary.steps

@@ -122,6 +122,21 @@ def test_a_lost_journal_does_not_move_callers_before_all_new_pods_are_there(site
     assert stage(site) == "Serving/Serving"
 
 
+def test_a_promotion_keeps_the_canary_s_share_until_the_selector_moves(site: Site) -> None:
+    site.give(order("aa", 1, mode=Mode.DIRECT, replicas=3))
+    site.run()
+    site.give(order("bb", 2, replicas=3), Behaviour(version=2))
+    site.run(until=lambda: stage(site) == "Staged/Promoting")
+    shares = []
+    while site.selected == "aa":
+        shares.append([lease.weight for lease in site.leases.values()])
+        site.advance(0.2)
+        site.step()
+    assert len(shares) > 5
+    assert shares == [[50]] * len(shares)
+    assert site.step().leases == ()
+
+
 def test_replicas_alone_change_in_place(site: Site) -> None:
     site.give(order("aa", 1, replicas=3))
     site.run()
@@ -361,16 +376,6 @@ def test_an_order_never_begun_lapses_when_the_hub_stays_silent(site: Site) -> No
     site.hub_silent = 0.0
     site.run()
     assert site.selected == "bb"
-
-
-def test_an_order_whose_download_failed_lapses_too(site: Site) -> None:
-    site.give(order("bb", 2), Behaviour(version=2, fetch=environment("RegistryUnreachable")))
-    site.run(until=lambda: stage(site) == "Blocked/RegistryUnreachable")
-    site.hub_silent = 25 * 3600.0
-    site.behaviours["bb"].fetch = None
-    site.advance(300)
-    site.run()
-    assert (site.selected, stage(site)) == ("aa", "Waiting/OrderLapsed")
 
 
 def test_an_order_that_was_begun_finishes_offline(site: Site) -> None:
