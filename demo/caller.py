@@ -18,8 +18,8 @@ from edgepod.client import Client, ClientError
 
 PATIENCE = 5.0
 """Seconds after which a request has failed."""
-WORKERS = 8
-"""Connections. More requests than that are under way only when answers take longer than 0.4 s."""
+WORKERS = 40
+"""Connections. Requests wait for one of them only when answers take longer than two seconds."""
 STALE = 1.0
 """Seconds after which a request is not worth asking while nobody answers at all."""
 REPORT = 0.5

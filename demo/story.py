@@ -53,7 +53,7 @@ def edge_model(bundle: Bundle) -> dict[str, Any]:
                     {"weight": 20, "duration": "2s"},
                     {"weight": 50, "duration": "2s"},
                 ],
-                "gates": {"maxErrorRate": "1%", "minGolden": "95%", "minRequests": 10},
+                "gates": {"maxErrorRate": "5%", "minGolden": "95%", "minRequests": 10},
                 "progressDeadline": "2m",
             },
             "rollout": {
