@@ -27,6 +27,10 @@ from edgefleet.core.verdict import Verdict
 FEW_SITES: Final = 10
 """Up to so many sites in a wave no failure is allowed by default."""
 DEFAULT_MAX_FAILURES: Final = "2%"
+NAMED: Final = 3
+"""Held sites a message names."""
+BEATS_SEEN_EVERY: Final = 5.0
+"""Seconds between looks at a wave that only waits for beats: a beat alone starts no pass over the model."""
 _DONE: Final = frozenset({Verdict.HEALTHY, Verdict.FAILED, Verdict.BLOCKED, Verdict.UNREACHABLE})
 
 
@@ -220,6 +224,8 @@ class Walk:
         if busy or working:
             held = sum(self.look.verdicts[view.name] is Verdict.HELD for view in busy)
             text = f"{numbers}, {len(busy) - held + working} at work, {held} waiting at the site"
+            if held and held == len(busy) + working:
+                text = f"{numbers}, {self._who_holds(wave)}"
             return status, Hold("WaveRunning", text)
         if status.healthy < need:
             return status, Hold("NotEnoughSites", f"{numbers}: {self._who_acts(status, expected)}")
@@ -237,17 +243,16 @@ class Walk:
             fresh = sum(self._fresh(view, since) for view in self.members[wave.name])
             if fresh < need:
                 text = f"wave {wave.name}: {fresh} of {need} needed sites were heard healthy since {since}: the others must beat again"
-                return status, Hold("NotEnoughSites", text)
-        if (
-            wave.limit is not None
-        ):  # what it was of in the end: sites cordoned later must not tighten its limit
+                return status, Hold("NotEnoughSites", text, changes_in=BEATS_SEEN_EVERY)
+        if wave.limit is not None:
+            # what it was of in the end: sites cordoned later must not tighten what it may fail
             status = msgspec.structs.replace(status, limit=min(status.limit, status.admitted))
         return msgspec.structs.replace(status, completed_at=units.timestamp(now)), None
 
     def _fresh(self, view: SiteView, since: str) -> bool:
         """Healthy by a sign of life newer than the soak's start."""
         healthy = self.look.verdicts[view.name] is Verdict.HEALTHY
-        return healthy and view.heard is not None and view.heard >= units.instant(since)
+        return healthy and view.heard is not None and view.heard > units.instant(since)
 
     def _empty(self, wave: Wave, status: WaveStatus | None) -> tuple[WaveStatus | None, Hold | None]:
         """A wave with nobody passes only if all it means were admitted before; a selector with a typo never does."""
@@ -282,6 +287,17 @@ class Walk:
             "bring sites back, cordon or delete those that are gone, or finish or abort the rollout"
         )
 
+    def _who_holds(self, wave: Wave) -> str:
+        """The sites that wait at their own side, why, and what a person can do."""
+        held = [view for view in self.members[wave.name] if self.look.verdicts[view.name] is Verdict.HELD]
+        named = "; ".join(f"{view.name}: {_why_held(view)}" for view in held[:NAMED])
+        more = f" and {len(held) - NAMED} more" if len(held) > NAMED else ""
+        name = self.look.rollout.meta.name
+        return (
+            f"{len(held)} waiting at the site ({named}{more}): see to it there, ease spec.canary (where callers are silent "
+            f"onNoTraffic: Golden), or `edgefleet rollout direct {name}`, or `edgefleet rollout abort {name}`"
+        )
+
     # -- the end --------------------------------------------------------------------------------------
 
     def breach(self) -> str | None:
@@ -311,6 +327,11 @@ class Walk:
 
 def _selects(wave: Wave, view: SiteView) -> bool:
     return wave.site_selector is None or placement.matches(wave.site_selector, view.labels)
+
+
+def _why_held(view: SiteView) -> str:
+    reason = view.report.reason or str(view.report.stage)
+    return f"{reason}, {view.report.message}" if view.report.message else reason
 
 
 def _room(wave: Wave, status: WaveStatus) -> int:
