@@ -38,11 +38,11 @@ class Composer:
             model=wire.ModelRef(namespace=self.namespace, name=self.name),
             revision=frozen.revision,
             attempt=frozen.attempt,
-            bundle=frozen.bundle,
+            bundle=self.reference(rollout),
             variants=frozen.variants,
             image=frozen.image,
             serving=msgspec.structs.replace(frozen.serving, replicas=self.spec.serving.replicas),
-            canary=self._canary(view),
+            canary=self.canary(view),
             rollout=rollout.meta.name,
             wave=wave,
             offered_at=units.timestamp(self.now),
@@ -51,10 +51,10 @@ class Composer:
         return write(view, self.namespace, self.name, order, reason)
 
     def change(self, view: SiteView, reason: str, **changes: object) -> OrderWrite:
-        """The site's order with some fields changed."""
+        """The site's order with some fields changed: offered anew, so the site has its full time to answer it."""
         if view.order is None:
             raise ValueError(f"site {view.name} has no order to change")
-        order = msgspec.structs.replace(view.order, **changes)
+        order = msgspec.structs.replace(view.order, offered_at=units.timestamp(self.now), **changes)
         return write(view, self.namespace, self.name, order, reason)
 
     def leaves_bad(self, view: SiteView, rollout: RolloutObject) -> bool:
@@ -73,7 +73,12 @@ class Composer:
         failed_here = any(item.revision == of for item in report.refused)
         return Mode.DIRECT if served_well and not failed_here else Mode.CANARY
 
-    def _canary(self, view: SiteView) -> wire.Canary:
+    def reference(self, rollout: RolloutObject) -> str:
+        """Where a rollout's bundle is to be had: a registry corrected in the spec, as long as the digest is the same."""
+        asked, frozen = self.spec.bundle, rollout.spec.bundle
+        return asked if revision.bundle_digest(asked) == revision.bundle_digest(frozen) else frozen
+
+    def canary(self, view: SiteView) -> wire.Canary:
         """The model's canary settings; agreement with a banned revision is nothing to ask for."""
         canary = self.spec.canary
         if view.report.active_revision not in self.bad:

@@ -166,6 +166,8 @@ def _adjust(
         return compose.change(view, "Direct", mode=Mode.DIRECT), False
     if order.mode is Mode.CANARY and target.why is not Why.ADMITTED and compose.leaves_bad(view, rollout):
         return compose.change(view, "GoBack", mode=Mode.DIRECT), False
+    if not finished and (changes := _policy(given, view, order, rollout)):
+        return compose.change(view, "Policy", **changes), False
     left = view.report.active_bundle
     stuck = view.answered and view.report.stage == Stage.REJECTED and view.report.reason == HUB_BEHIND
     if stuck and left in compose.digests and order.replaces != left:
@@ -173,8 +175,20 @@ def _adjust(
     if order.serving.replicas != given.spec.serving.replicas:
         serving = given.composer.spec.serving
         changed = _with_replicas(order.serving, serving.replicas)
-        return compose.change(view, "Replicas", serving=changed), True
+        return compose.change(view, "Replicas", serving=changed), False
     return None, False
+
+
+def _policy(given: Given, view: SiteView, order: wire.Order, rollout: RolloutObject) -> dict[str, object]:
+    """What an edit of the spec changes for a site that is not done: the canary's rules, and where the bundle is."""
+    changes: dict[str, object] = {}
+    running = given.attempts.running
+    promoted = view.report.active_revision == order.revision
+    if running is not None and rollout.meta.name == running.meta.name and not promoted:
+        canary = given.composer.canary(view)
+        changes |= {"canary": canary} if canary != order.canary else {}
+    reference = given.composer.reference(rollout)
+    return changes | ({"bundle": reference} if reference != order.bundle else {})
 
 
 def _with_replicas(serving: wire.Serving, replicas: int) -> wire.Serving:
