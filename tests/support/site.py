@@ -88,8 +88,9 @@ class Behaviour:
     fetch: Trouble | None = None
     selftest: SelfTestReport = field(default_factory=lambda: SelfTestReport(passed=True, agreement=1.0))
     selftest_exit: int | None = None
+    selftest_pod: bool = True
     start: str = "ready"
-    """`ready`, `crash`, `never`, `noimage`, `nomemory`, `nostore`, `oom`."""
+    """`ready`, `crash`, `never`, `noimage`, `nomemory`, `nostore`, `oom`; no pod made: `quota`, `nopod`; none started: `nokubelet`."""
     errors: float = 0.0
     """Share of canary requests that fail."""
     disagreement: float = 0.0
@@ -177,7 +178,7 @@ class Site:
             service=services.get("team-digits"),
             canary_service=services.get("team-digits-canary"),
             deployments=tuple(
-                local_observe.deployment(item)
+                local_observe.deployment(self._with_status(item))
                 for (kind, _), item in sorted(self.objects.items())
                 if kind == "Deployment"
             ),
@@ -294,6 +295,8 @@ class Site:
             if kind == "Deployment":
                 wanted[item["metadata"]["labels"][names.REVISION]] = item["spec"]["replicas"]
         for revision in {pod.revision for pod in self.pods.values()} | set(wanted):
+            if self.behaviours[revision].start in ("quota", "nopod"):
+                continue
             alive = self.live(revision)
             for _ in range(wanted.get(revision, 0) - len(alive)):
                 number = next(self._ids)
@@ -301,6 +304,16 @@ class Site:
                 self.pods[name] = Pod(name, f"pod-{number}", revision, self.now, start_id=f"s{number}")
             for pod in alive[wanted.get(revision, 0) :]:
                 self.terminating[pod.name] = self.now + 3
+
+    def _with_status(self, item: dict[str, Any]) -> dict[str, Any]:
+        failed = self.behaviours[item["metadata"]["labels"][names.REVISION]].start == "quota"
+        told = {
+            "type": "ReplicaFailure",
+            "status": "True",
+            "reason": "FailedCreate",
+            "message": "exceeded quota",
+        }
+        return {**item, "status": {"conditions": [told] if failed else []}}
 
     def _is_ready(self, pod: Pod) -> bool:
         kind = self.behaviours[pod.revision].start
@@ -341,14 +354,15 @@ class Site:
         }
         if pod.name in self.terminating:
             meta["deletionTimestamp"] = "now"
-        return {"metadata": meta, "status": {"conditions": conditions, "containerStatuses": [container]}}
+        statuses = [] if self.behaviours[pod.revision].start == "nokubelet" else [container]
+        return {"metadata": meta, "status": {"conditions": conditions, "containerStatuses": statuses}}
 
     def _job_pods(self, item: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        if self.now < item["created"] + 0.5:
+        behaviour = self.behaviours[item["metadata"]["labels"][rendering.SELFTEST]]
+        if self.now < item["created"] + 0.5 or not behaviour.selftest_pod:
             return
         state: dict[str, Any] = {"running": {}}
         if self.now >= item["created"] + 2.0:
-            behaviour = self.behaviours[item["metadata"]["labels"][rendering.SELFTEST]]
             report = behaviour.selftest
             code = behaviour.selftest_exit
             state = {
