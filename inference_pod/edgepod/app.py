@@ -7,7 +7,7 @@ Maps paths to the data plane and outcomes to statuses; decides nothing about mod
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -44,22 +44,18 @@ _STATUSES: Final[Mapping[type[Exception], int]] = {
 _REFUSALS: Final = tuple(_STATUSES)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """One HTTP answer."""
 
     status: int
     parts: tuple[Buffer, ...]
+    size: int
+    """Bytes of the body."""
     headers: tuple[tuple[bytes, bytes], ...] = (_JSON,)
     raw_size: int | None = None
     """Size without compression."""
     arrays: Mapping[str, Array] | None = None
     """What an inference answer says, for the comparison with a canary."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of the body."""
-        return sum(len(part) for part in self.parts)
 
 
 class App:
@@ -156,13 +152,13 @@ class App:
         document = self._plane.health()
         if self._canary is not None:
             document = replace(document, canary=self._canary.counters())
-        return Reply(200, (document.to_json(),))
+        return _whole(200, document.to_json())
 
     def _metrics(self) -> Reply:
         from edgepod import metrics  # the Prometheus client costs 3 MiB, which a pod nobody scrapes keeps
 
         text, content_type = metrics.render(self._plane, self._canary)
-        return Reply(200, (text,), ((b"content-type", content_type.encode()),))
+        return _whole(200, text, ((b"content-type", content_type.encode()),))
 
     # -- inference ------------------------------------------------------------------------------------
 
@@ -198,7 +194,7 @@ class App:
             return await self._own_or_gone(headers, data, receive)
         given = await self._canary.forward(share, splitter.Copy(data, headers))
         if given.good:
-            return Reply(given.status, (given.body,), given.headers, given.raw_size)
+            return Reply(given.status, (given.body,), len(given.body), given.headers, given.raw_size)
         try:
             reply = await self._own(headers, data)
         except _REFUSALS as error:
@@ -222,7 +218,7 @@ class App:
             gone.cancel()
 
     async def _own(self, headers: body.Headers, data: bytes) -> Reply:
-        request = requests.decode(data, _text(headers.header_length), _text(headers.accept_codec))
+        request = requests.decode(data, headers.header_length, headers.accept_codec)
         result = await self._plane.infer(request)
         return self._reply(result.encoded, result.arrays)
 
@@ -236,7 +232,7 @@ class App:
             )
         if self._plane.identity.revision:
             headers += ((b"edgefleet-revision", self._plane.identity.revision.encode()),)
-        return Reply(200, encoded.parts, headers, encoded.raw_size, arrays)
+        return Reply(200, encoded.parts, encoded.size, headers, encoded.raw_size, arrays)
 
     def _count(self, started: float, reply: Reply, received: int) -> None:
         plane = self._plane
@@ -246,8 +242,7 @@ class App:
         plane.bytes_out_raw += reply.size if reply.raw_size is None else reply.raw_size
 
     async def _send(self, send: Send, reply: Reply, *, head_only: bool = False, close: bool = False) -> None:
-        size = reply.size
-        headers = [*reply.headers, (b"content-length", str(size).encode())]
+        headers = [*reply.headers, (b"content-length", b"%d" % reply.size)]
         if self._plane.draining or close:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -269,7 +264,7 @@ def refusal(error: Exception) -> Reply:
     status = _STATUSES[type(error)]
     reply = error_reply(status, str(error))
     if status == 503:
-        reply = replace(
+        reply = msgspec.structs.replace(
             reply, headers=(*reply.headers, (b"retry-after", str(admission.RETRY_AFTER_SECONDS).encode()))
         )
     return reply
@@ -282,12 +277,16 @@ def error_reply(status: int, message: str) -> Reply:
 
 def json_reply(document: object, status: int = 200) -> Reply:
     """A JSON answer."""
-    return Reply(status, (msgspec.json.encode(document),))
+    return _whole(status, msgspec.json.encode(document))
+
+
+def _whole(status: int, data: bytes, headers: tuple[tuple[bytes, bytes], ...] = (_JSON,)) -> Reply:
+    return Reply(status, (data,), len(data), headers)
 
 
 def _not_allowed(method: str) -> Reply:
     reply = error_reply(405, f"only {method} is allowed here")
-    return replace(reply, headers=(*reply.headers, (b"allow", method.encode())))
+    return msgspec.structs.replace(reply, headers=(*reply.headers, (b"allow", method.encode())))
 
 
 def _live() -> Reply:
@@ -296,7 +295,3 @@ def _live() -> Reply:
 
 def _tensor(spec: TensorSpec) -> dict[str, object]:
     return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
-
-
-def _text(header: bytes | None) -> str | None:
-    return None if header is None else header.decode("latin-1")

@@ -2,8 +2,7 @@
 
 # ruff: noqa: N818 - the names say what happened; a suffix says nothing in them
 import asyncio
-import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
 
 from edgepod.admission import Place, TooLarge
@@ -15,7 +14,7 @@ IDLE_SECONDS: Final = 15.0
 """Longest pause between two pieces of a body."""
 TOTAL_SECONDS: Final = 120.0
 """64 MiB in this time is 4.5 Mbit/s; a client that drips is cut off."""
-_DIGITS: Final = re.compile(rb"[0-9]{1,18}\Z")
+_MAX_DIGITS: Final = 18
 
 
 class ClientGone(Exception):
@@ -43,21 +42,28 @@ class Headers:
 
     __slots__ = ("accept_codec", "content_length", "content_type", "encoding", "forwarded", "header_length")
 
-    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
-        self.header_length = self.accept_codec = self.content_length = self.content_type = self.encoding = (
-            None
-        )
-        values: dict[bytes, bytes] = {}
-        for name, value in raw:
-            if name in _ONCE and values.get(name, value) != value:
-                raise BadHeader(f"header {name.decode()} is given twice")
-            values[name] = value
-        self.header_length = values.get(b"inference-header-content-length")
-        self.accept_codec = values.get(b"accept-tensor-codec")
+    def __init__(self, raw: Sequence[tuple[bytes, bytes]]) -> None:
+        """Raises BadHeader."""
+        values = dict(raw)
+        if len(values) != len(raw):
+            _check_once(raw)
+        self.header_length = _text(values.get(b"inference-header-content-length"))
+        self.accept_codec = _text(values.get(b"accept-tensor-codec"))
         self.content_length = values.get(b"content-length")
         self.content_type = values.get(b"content-type")
         self.encoding = values.get(b"content-encoding")
         self.forwarded = FORWARDED in values
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
+
+
+def _check_once(raw: Sequence[tuple[bytes, bytes]]) -> None:
+    seen: dict[bytes, bytes] = {}
+    for name, value in raw:
+        if name in _ONCE and seen.setdefault(name, value) != value:
+            raise BadHeader(f"header {name.decode()} is given twice")
 
 
 _ONCE: Final = frozenset((b"inference-header-content-length", b"content-length", b"content-encoding"))
@@ -70,7 +76,7 @@ async def read(receive: Receive, headers: Headers, place: Place) -> bytes:
     if headers.encoding not in (None, b"identity"):
         raise UnsupportedEncoding("Content-Encoding is not supported; send the body as it is")
     if headers.content_length is not None:
-        if not _DIGITS.match(headers.content_length):
+        if not headers.content_length.isdigit() or len(headers.content_length) > _MAX_DIGITS:
             raise BadHeader("Content-Length must be a number")
         place.reserve(int(headers.content_length))
     message = await receive()

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from edgepod.contract import HealthDocument, TensorSpec
 from edgepod.counting import Tally
 from edgepod.engine import Engine, RunError, Stop, Stopped
@@ -23,7 +25,8 @@ from edgepod.wire.tensors import Array, WireError
 
 INLINE_BELOW_MS: Final = 1.0
 """A thread costs 50 µs and half the throughput; above this, not blocking the event loop is worth it."""
-_NEWEST_SHARE: Final = 0.2
+_REMEMBERED: Final = 7
+_ALL_SLOW: Final = (1 << _REMEMBERED) - 1
 log = logging.getLogger("edgepod")
 
 
@@ -62,8 +65,7 @@ class Identity:
     min_bytes: int = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """One inference: the answer's bytes, and its arrays for the one who compares."""
 
     encoded: answers.Encoded
@@ -81,9 +83,10 @@ class Plane:
         self.bytes_in = self.bytes_out = self.bytes_out_raw = 0
         self._engine: Engine | None = None
         self._watchdog: Watchdog | None = None
+        self._slow_runs = _ALL_SLOW
+        """One bit for each of the last runs: a single one that was preempted must not move all others off the loop."""
         self._start_id = secrets.token_hex(8)
         self._run_timeout = run_timeout
-        self._run_ms = INLINE_BELOW_MS
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="model")
 
     # -- state ----------------------------------------------------------------------------------------
@@ -95,8 +98,8 @@ class Plane:
 
     @property
     def inline(self) -> bool:
-        """Whether inference is quick enough to run on the event loop."""
-        return self._run_ms < INLINE_BELOW_MS
+        """Whether inference is quick enough to run on the event loop: the median of the last runs was."""
+        return self._slow_runs.bit_count() <= _REMEMBERED // 2
 
     def not_ready(self, reason: str, message: str) -> None:
         """Say why nothing is served. `reason` is CamelCase."""
@@ -106,7 +109,7 @@ class Plane:
         """From now on serve this. `run_ms`: measured at warm-up; None: unknown, so runs go to the thread at first."""
         self.identity, self._engine = identity, engine
         self._watchdog = Watchdog()
-        self._run_ms = INLINE_BELOW_MS if run_ms is None else run_ms
+        self._slow_runs = 0 if run_ms is not None and run_ms < INLINE_BELOW_MS else _ALL_SLOW
         self.reason = self.message = ""
 
     def drain(self) -> None:
@@ -167,8 +170,8 @@ class Plane:
         except MemoryError as error:
             raise ModelFailed(f"the model asked for more memory than there is: {error}") from error
         finally:
-            elapsed = (time.perf_counter() - started) * 1000
-            self._run_ms += (elapsed - self._run_ms) * _NEWEST_SHARE
+            slow = (time.perf_counter() - started) * 1000 >= INLINE_BELOW_MS
+            self._slow_runs = (self._slow_runs << 1 | slow) & _ALL_SLOW
         identity = self.identity
         assert identity is not None
         outputs = [
@@ -206,7 +209,7 @@ def _forget(run: "asyncio.Future[Result]") -> None:
 
 def check_inputs(given: Mapping[str, Array], specs: Sequence[TensorSpec]) -> Mapping[str, Array]:
     """The inputs in the engine's terms. Raises BadInput naming the one that does not fit."""
-    if len(given) != len(specs) or any(spec.name not in given for spec in specs):
+    if len(given) != len(specs) or not all(spec.name in given for spec in specs):
         names = {spec.name for spec in specs}
         for name in given:
             if name not in names:
@@ -220,13 +223,20 @@ def check_inputs(given: Mapping[str, Array], specs: Sequence[TensorSpec]) -> Map
             raise BadInput(
                 f"input {spec.name!r} must be {spec.datatype}, not {tensors.datatype_of(array)}; nothing is converted"
             )
-        if len(array.shape) != len(spec.shape) or any(
-            want not in (got, -1) for want, got in zip(spec.shape, array.shape, strict=True)
-        ):
+        if not _fits(array.shape, spec.shape):
             raise BadInput(
                 f"input {spec.name!r} must have the shape {list(spec.shape)} (-1: any), not {list(array.shape)}"
             )
     return given
+
+
+def _fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
+    if len(shape) != len(wanted):
+        return False
+    for got, want in zip(shape, wanted, strict=True):  # noqa: SIM110 (a generator takes as long as the rest of the check)
+        if want not in (got, -1):
+            return False
+    return True
 
 
 def _listed(specs: Sequence[TensorSpec]) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -119,6 +120,9 @@ class _Process:
         self._plane.serve(loaded.identity, loaded.engine, loaded.run_ms)
         if self._plane.draining:
             self._plane.drain()
+        # What is here now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         speed = "not warmed up" if loaded.run_ms is None else f"{loaded.run_ms:.2f} ms a run"
         log.info("ready: %s version %s, %s", loaded.identity.name, loaded.identity.version, speed)
 

@@ -266,7 +266,11 @@ def _agrees(given: Given, own: Mapping[str, Array]) -> bool:
 def _headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     named = (
         (b"content-type", headers.content_type),
-        (b"inference-header-content-length", headers.header_length),
-        (b"accept-tensor-codec", headers.accept_codec),
+        (b"inference-header-content-length", _bytes(headers.header_length)),
+        (b"accept-tensor-codec", _bytes(headers.accept_codec)),
     )
     return [(FORWARDED, b"1"), *((name, value) for name, value in named if value is not None)]
+
+
+def _bytes(value: str | None) -> bytes | None:
+    return None if value is None else value.encode("latin-1")

@@ -14,8 +14,7 @@ from edgepod.wire.tensors import Array, Buffer, WireError
 MAX_DECODED_BYTES: Final = 256 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(msgspec.Struct, frozen=True):
     """One output and how to send it."""
 
     name: str
@@ -23,8 +22,7 @@ class Output:
     wanted: Wanted
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(msgspec.Struct, frozen=True):
     """An answer's body."""
 
     parts: tuple[Buffer, ...]
@@ -44,7 +42,7 @@ def encode(
     """
     heads: list[dict[str, Any]] = []
     buffers: list[Buffer] = []
-    saved = 0
+    size = saved = 0
     for output in outputs:
         head: dict[str, Any] = {
             "name": output.name,
@@ -54,6 +52,7 @@ def encode(
         if output.wanted.binary:
             raw = tensors.to_bytes(output.array)
             data, head["parameters"] = _pack(raw, output.wanted.codecs, min_bytes)
+            size += len(data)
             saved += len(raw) - len(data)
             buffers.append(data)
         else:
@@ -63,7 +62,7 @@ def encode(
         {"model_name": model, "model_version": version, "outputs": heads}
         | ({"id": request_id} if request_id else {})
     )
-    size = len(text) + sum(len(buffer) for buffer in buffers)
+    size += len(text)
     return Encoded((text, *buffers), size, size + saved, len(text) if buffers else None)
 
 

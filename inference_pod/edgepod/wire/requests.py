@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -45,8 +44,7 @@ class _Head(msgspec.Struct):
 _HEAD: Final = msgspec.json.Decoder(_Head)
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """How one output is to be sent."""
 
     binary: bool
@@ -54,8 +52,10 @@ class Wanted:
     """Codecs the caller can read; None: it did not say, so nothing about codecs is answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+_PLAIN: Final = Wanted(False, None)
+
+
+class Request(msgspec.Struct, frozen=True):
     """An inference request, as far as it can be judged without the model."""
 
     id: str
@@ -78,7 +78,8 @@ def decode(body: Buffer, header_length: str | None = None, accept_codec: str | N
             f"the JSON part has {split} bytes, the limit is {MAX_JSON_BYTES}: send tensors as binary_data"
         )
     head = _decode_head(view[:split])
-    default = _wanted(head.parameters, Wanted(False, _codecs(accept_codec)), "binary_data_output", "request")
+    default = _PLAIN if accept_codec is None else Wanted(False, _codecs(accept_codec))
+    default = _wanted(head.parameters, default, "binary_data_output", "request")
     return Request(
         id=head.id,
         inputs=_inputs(head.inputs, view[split:]),
@@ -127,7 +128,7 @@ def _inputs(heads: Sequence[_Input], binary: memoryview) -> dict[str, Array]:
             )
         try:
             if size is None:
-                arrays[head.name] = tensors.from_json(head.datatype, head.shape, bytes(head.data))
+                arrays[head.name] = tensors.from_json(head.datatype, head.shape, memoryview(head.data))
             else:
                 arrays[head.name] = tensors.from_bytes(head.datatype, head.shape, binary[at : at + size])
         except WireError as error:
@@ -140,7 +141,7 @@ def _inputs(heads: Sequence[_Input], binary: memoryview) -> dict[str, Array]:
 
 def _binary_size(head: _Input) -> int | None:
     size = head.parameters.get("binary_data_size")
-    has_data = len(bytes(head.data)) > 0
+    has_data = memoryview(head.data).nbytes > 0
     if size is None and not has_data:
         raise WireError(f"input {_short(head.name)} has neither data nor the parameter binary_data_size")
     if size is not None and has_data:

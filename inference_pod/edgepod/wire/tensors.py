@@ -118,7 +118,7 @@ def _text(item: bytes, index: int) -> str:
 # -- JSON ---------------------------------------------------------------------------------------------
 
 
-def from_json(datatype: str, shape: Sequence[int], data: bytes) -> Array:
+def from_json(datatype: str, shape: Sequence[int], data: Buffer) -> Array:
     """Read the `data` of a JSON tensor, flat or nested. Raises WireError when type, range, size or nesting do not fit."""
     if datatype == "FP16":
         raise WireError("FP16 has no JSON form: send it as binary_data")
