@@ -103,11 +103,20 @@ class Journal:
             if models != self._content.models:
                 await self._write(msgspec.structs.replace(self._content, models=models))
 
-    async def drop(self, name: str) -> None:
-        """Forget a model. Raises JournalError."""
+    async def leave(self, name: str, before: Record, rest: Record | None) -> bool:
+        """Forget a model but for `rest`, unless its record is not `before` any more. Returns whether it was done.
+
+        Raises JournalError, and nothing has changed.
+        """
         async with self._lock:
+            if self._content.models.get(name) != before:
+                return False
             models = {key: item for key, item in self._content.models.items() if key != name}
-            await self._write(msgspec.structs.replace(self._content, models=models))
+            if rest is not None:
+                models[name] = rest
+            if models != self._content.models:
+                await self._write(msgspec.structs.replace(self._content, models=models))
+            return True
 
     async def set_policy(self, policy: Policy) -> None:
         """Remember the EdgeAgent. Raises JournalError."""

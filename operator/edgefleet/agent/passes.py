@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 _KINDS: Final = {"Service": kinds.SERVICE, "Deployment": kinds.DEPLOYMENT, "Job": kinds.JOB}
 _TAKEN_FOR: Final = 20.0
 """Seconds a name that somebody else has is left alone."""
+_KEPT_EVERY: Final = 3600.0
+"""Seconds between looks at a model that runs on without an order; its Deployment's end is news anyway."""
 _AT_REST: Final = frozenset({Stage.SERVING, Stage.ROLLED_BACK, Stage.REMOVED})
 
 
@@ -83,11 +85,10 @@ class Passes:
         """Do one step for one model. Returns seconds until the next look. Raises ApiError, JournalError."""
         live = await self.mirrors.settle(name)
         record = self.journal.models.get(name)
-        if record is None or not record.spec:
+        if record is None:
             return None
-        if record.finished and self._over(name, record):
-            await self._forget(name)
-            return None
+        if not record.spec or (record.finished and self._over(name, record)):
+            return await self._forget(name, record)
         model = self._models.setdefault(name, _Model(Progress(run=self._run)))
         seen = await self._see(name, model, record)
         decision = decide_local(seen, time.monotonic(), datetime.now(UTC))
@@ -108,12 +109,26 @@ class Passes:
             return False
         return self.link.synced.is_set() and not self.link.knows(name)
 
-    async def _forget(self, name: str) -> None:
-        await self.mirrors.forget(name)
-        await self.journal.drop(name)
-        self._models.pop(name, None)
-        self.fetcher.drop(name)
-        log.info("Model forgotten", extra={"model": name})
+    async def _forget(self, name: str, record: Record) -> float | None:
+        """Forget a model whose order is over, but for what runs on without one: its pods load from the store."""
+        if record.spec:
+            await self.mirrors.forget(name)
+        running = await self._running(name) if record.served or record.staged else frozenset()
+        rest = record.left_behind(running)
+        if not await self.journal.leave(name, record, rest):
+            return 0.0  # an order has come meanwhile
+        if rest != record:
+            self._models.pop(name, None)
+            self.fetcher.drop(name)
+            log.info("Model forgotten", extra={"model": name, "running": sorted(running)})
+        return _KEPT_EVERY if rest is not None and rest.served else None
+
+    async def _running(self, name: str) -> frozenset[str]:
+        """Return the revisions that have a Deployment here."""
+        namespace, _, short = name.partition(".")
+        found = await self.api.list(kinds.DEPLOYMENT, self.place.namespace)
+        mine = (item for item in found if local_observe.ours(item, namespace, short))
+        return frozenset(local_observe.deployment(item).revision for item in mine)
 
     # -- seeing -------------------------------------------------------------------------------------------
     async def _see(self, name: str, model: _Model, record: Record) -> LocalSeen:

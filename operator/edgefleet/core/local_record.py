@@ -1,5 +1,6 @@
 """What the agent remembers of one model. The journal writes it to disk as JSON: a field may be added with a default, never renamed."""
 
+from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
@@ -61,6 +62,17 @@ class Record(Remembered, frozen=True, kw_only=True):
     refused: tuple[Refusal, ...] = ()
     finished: str = ""
     """`Removed` or `Kept` once such an order is carried out."""
+
+    def left_behind(self, running: Collection[str]) -> "Record | None":
+        """Return what outlives the order: what still runs here and needs the store. None: nothing.
+
+        `running` are the revisions that have a Deployment.
+        """
+        served = tuple(item for item in self.served if item.revision in running)
+        staged = tuple(item for item in self.staged if item.revision in running)
+        if not served and not staged:
+            return None
+        return Record(name=self.name, staged=staged, served=served, finished=self.finished)
 
     def staged_for(self, revision: str) -> Staged | None:
         """Return what is in the store for a revision."""

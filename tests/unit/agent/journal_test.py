@@ -28,8 +28,15 @@ async def test_what_was_written_is_read_again_word_for_word(tmp_path: Path) -> N
 async def test_a_forgotten_model_is_gone(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     await journal.put("team.digits", RECORD)
-    await journal.drop("team.digits")
+    assert await journal.leave("team.digits", RECORD, None)
     assert Journal(tmp_path).models == {}
+
+
+async def test_a_model_that_was_ordered_again_meanwhile_is_not_forgotten(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    await journal.put("team.digits", RECORD)
+    assert not await journal.leave("team.digits", msgspec.structs.replace(RECORD, finished="Removed"), None)
+    assert Journal(tmp_path).models == {"team.digits": RECORD}
 
 
 @pytest.mark.parametrize("point", ["fsync", "replace"])

@@ -1,0 +1,128 @@
+"""The pass of a site with its real parts: journal, store, mirrors and link, at an API server in memory."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from edgefleet.agent import inventory
+from edgefleet.agent.fetch import Fetcher
+from edgefleet.agent.identity import Identity
+from edgefleet.agent.journal import Journal
+from edgefleet.agent.link import Link
+from edgefleet.agent.mirror import Mirrors
+from edgefleet.agent.orders import Orders
+from edgefleet.agent.passes import Passes
+from edgefleet.agent.pods import Pods
+from edgefleet.agent.traffic import Leases
+from edgefleet.bundle import RegistryOptions, Store
+from edgefleet.core import rendering
+from edgefleet.core.local import Place
+from edgefleet.core.local_record import Record, Served, Staged
+from edgefleet.core.order import Mode, Order, OrderIdentity, State, to_wire
+from edgefleet.kube import kinds
+from edgefleet.kube.client import Explicit, Object
+from support.bundles import ALICE
+from support.little_api import LittleApi, little_api
+from support.site import order
+
+NAME = "team.digits"
+IDENTITY = OrderIdentity(uid="u1", generation=1)
+
+
+@dataclass
+class Lab:
+    """One agent's passes."""
+
+    server: LittleApi
+    journal: Journal
+    store: Store
+    fetcher: Fetcher
+    link: Link
+    passes: Passes
+    place: Place
+
+    def staged(self, revision: str) -> Staged:
+        """Files in the store."""
+        blob = self.store.put_bytes(f"model {revision}".encode())
+        return Staged(
+            revision=revision, bundle="sha256:" + "1" * 64, name="digits", version=1, variant="int8",
+            serving=blob, blobs=(blob,),
+        )  # fmt: skip
+
+    async def serve(self, revision: str, name: str = NAME) -> Staged:
+        """Have a model that serves, as the journal and the cluster know it."""
+        staged = self.staged(revision)
+        wanted = order(revision, mode=Mode.DIRECT)
+        record = Record(
+            spec=to_wire(wanted), identity=IDENTITY, name="digits", staged=(staged,),
+            served=(Served(order=wanted, staged=staged),),
+        )  # fmt: skip
+        await self.journal.put(name, record)
+        self.put(kinds.DEPLOYMENT, rendering.deployment(self.place, wanted, staged, 1))
+        self.put(kinds.SERVICE, rendering.service(self.place, "team", "digits", revision))
+        return staged
+
+    def put(self, kind: kinds.Kind, manifest: Object) -> None:
+        self.server.put(kind, self.place.namespace, manifest)
+
+    async def give(self, wanted: Order, generation: int = 2) -> None:
+        """The hub's order comes."""
+        item = {"metadata": {"uid": "u1", "generation": generation}, "spec": to_wire(wanted)}
+        await Orders(self.journal).take(NAME, item)
+
+    async def look(self, times: int = 1) -> None:
+        for _ in range(times):
+            await self.passes.look(NAME)
+
+
+async def _nothing() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    async with contextlib.AsyncExitStack() as stack:
+        server, api = await stack.enter_async_context(little_api())
+        place, journal, store = Place(), Journal(tmp_path), Store(tmp_path, reserve=0)
+        fetcher = Fetcher(store, ALICE.trust, RegistryOptions(), inventory.read(), lambda _: None)
+        stack.push_async_callback(fetcher.close)
+        identity = Identity(api, "agent", "shop", Explicit(server.url, b""), None)
+        link = Link(
+            identity, journal, "shop", ring=lambda _: None, back=lambda: None, registry=lambda _: None,
+            describe=_nothing,
+        )  # fmt: skip
+        link.synced.set()
+        pods = Pods(1)
+        stack.push_async_callback(pods.close)
+        mirrors = Mirrors(api, place.namespace, journal)
+        passes = Passes(api, place, journal, mirrors, fetcher, pods, Leases(), link)
+        yield Lab(server, journal, store, fetcher, link, passes, place)
+
+
+# -- what outlives an order -------------------------------------------------------------------------------
+async def test_a_kept_model_keeps_its_files_until_its_deployment_is_gone(lab: Lab) -> None:
+    kept = await lab.serve("aa")
+    await lab.give(order("aa", state=State.KEEP))
+    await lab.look(4)
+    record = lab.journal.models[NAME]
+    assert (record.spec, record.finished, record.served[0].staged) == ({}, "Kept", kept)
+    assert lab.server.names(kinds.EDGE_DEPLOYMENT, lab.place.namespace) == []
+
+    await lab.look()
+    assert lab.journal.models[NAME] == record
+    lab.server.objects.clear()
+    await lab.look()
+    assert NAME not in lab.journal.models
+
+
+async def test_a_kept_model_that_is_ordered_away_goes(lab: Lab) -> None:
+    await lab.serve("aa")
+    await lab.give(order("aa", state=State.KEEP))
+    await lab.look(4)
+    await lab.give(order("aa", state=State.REMOVE), 3)
+    await lab.look(6)
+    assert lab.server.names(kinds.DEPLOYMENT, lab.place.namespace) == []
+    assert NAME not in lab.journal.models
