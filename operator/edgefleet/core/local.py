@@ -36,6 +36,8 @@ class PodSeen:
     terminating: bool = False
     restarts: int = 0
     trouble: Trouble | None = None
+    started: bool = True
+    """Its container runs or has run; until then nothing is known of the model."""
     killed: bool = False
     """Its container was last ended from outside (a signal, a power cut), which says nothing of the model."""
     health: HealthDocument | None = None
@@ -57,6 +59,8 @@ class DeploymentSeen:
     bundle: str = ""
     version: int = 0
     variant: str = ""
+    failure: str = ""
+    """Why the cluster makes no pods for it."""
 
 
 @dataclass(frozen=True, slots=True)

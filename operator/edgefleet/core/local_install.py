@@ -14,6 +14,8 @@ from edgefleet.core.local_report import self_test_of
 from edgefleet.core.local_view import Outcome, View
 from edgefleet.core.order import Cause, Mode, Order, SelfTest, Stage
 
+START_GRACE: Final = 60.0
+"""Seconds for a cluster to make a pod and start its container before it is told that it does not."""
 RESTARTS_FORGIVEN: Final = 5
 """How often a pod that never got ready may have been ended from outside."""
 
@@ -116,10 +118,13 @@ def self_test(view: View) -> Outcome | None:
         )
     if job.trouble is not None:
         return _test_troubled(view, job)
+    if not job.running:
+        message = f"Job {job.name} has no running pod after {START_GRACE:.0f} s; see its events"
+        return _not_started(view, _testing(), f"nopod/{job.uid}", "SelfTestNotStarted", message)
     token = f"selftest/{job.uid}"
     if view.overdue(token):
         return view.refuse("SelfTestTimeout", "the self-test did not end within progressDeadline")
-    return replace(_testing(), token=token, counting=job.running, requeue=2.0)
+    return replace(_testing(), token=token, counting=True, requeue=2.0)
 
 
 def _testing(why: str = "", action: Create | None = None) -> Outcome:
@@ -172,13 +177,34 @@ def ready(view: View) -> Outcome | None:
     if troubles:
         trouble, held = troubles[0], local_canary.last_lease(view)
         return Outcome(Stage.BLOCKED, trouble.reason, trouble.message, lease=held, canary=progress)
+    stage = Stage.CANARY if progress is not None else Stage.STAGED
+    held = local_canary.last_lease(view)
+    starting = Outcome(stage, "Starting", requeue=2.0, counting=True, lease=held, canary=progress)
     number = len(view.ready(order.revision))
+    if not any(pod.started for pod in pods if not pod.ready):
+        return _no_pods(view, starting, f"nopod/{number}/{view.progress.index}")
     token = f"start/{number}/{view.progress.index}"
     if view.overdue(token):
         return view.refuse("DeadlineExceeded", "the new pods did not get ready within progressDeadline")
-    stage = Stage.CANARY if progress is not None else Stage.STAGED
-    held = local_canary.last_lease(view)
-    return Outcome(stage, "Starting", requeue=2.0, token=token, counting=True, lease=held, canary=progress)
+    return replace(starting, token=token)
+
+
+def _no_pods(view: View, starting: Outcome, token: str) -> Outcome:
+    """Wait for pods that are not there or whose container never ran: that says nothing of the model."""
+    found = view.deployment(view.order.revision)
+    if found is not None and found.failure:
+        return replace(starting, stage=Stage.BLOCKED, reason="PodsNotCreated", message=found.failure)
+    name = found.name if found is not None else ""
+    message = f"Deployment {name} has pods missing or not started after {START_GRACE:.0f} s; see their events"
+    return _not_started(view, starting, token, "PodsNotStarted", message)
+
+
+def _not_started(view: View, starting: Outcome, token: str, reason: str, message: str) -> Outcome:
+    """Tell that the site is at fault once it has had its time; it may take as long as it needs."""
+    waiting = replace(starting, token=token, counting=True, requeue=2.0)
+    if view.spent(token) <= START_GRACE:
+        return waiting
+    return replace(waiting, stage=Stage.BLOCKED, reason=reason, message=message, requeue=5.0)
 
 
 def _in_canary(view: View) -> bool:

@@ -57,6 +57,8 @@ def deployment(item: Object) -> DeploymentSeen:
     meta = item["metadata"]
     notes = meta.get("annotations") or {}
     version = notes.get(rendering.BUNDLE_VERSION, "")
+    failed = _condition(item.get("status") or {}, "ReplicaFailure")
+    refused = failed.get("status") == "True"
     return DeploymentSeen(
         name=meta["name"],
         uid=meta["uid"],
@@ -65,6 +67,7 @@ def deployment(item: Object) -> DeploymentSeen:
         bundle=notes.get(rendering.BUNDLE, ""),
         version=int(version) if version.isdecimal() else 0,
         variant=notes.get(rendering.VARIANT, ""),
+        failure=f"{failed.get('reason', '')}: {failed.get('message', '')}" if refused else "",
     )
 
 
@@ -99,6 +102,7 @@ def pod(item: Object) -> PodSeen | None:
         terminating="deletionTimestamp" in meta,
         restarts=container.get("restartCount", 0),
         trouble=trouble,
+        started="running" in (container.get("state") or {}) or _ended(container) is not None,
         killed=killed,
     )
 

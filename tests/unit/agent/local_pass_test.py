@@ -300,6 +300,10 @@ BLOCKED = [
     ("no image", Behaviour(start="noimage"), "ImagePullFailed"),
     ("no memory", Behaviour(start="nomemory"), "InsufficientMemory"),
     ("no store", Behaviour(start="nostore"), "PodEnvironment"),
+    ("a quota that lets no pod in", Behaviour(start="quota"), "PodsNotCreated"),
+    ("nobody who makes pods", Behaviour(start="nopod"), "PodsNotStarted"),
+    ("nobody who starts pods", Behaviour(start="nokubelet"), "PodsNotStarted"),
+    ("a self-test whose pod is never made", Behaviour(selftest_pod=False), "SelfTestNotStarted"),
     ("a self-test that could not run", Behaviour(selftest=SelfTestReport(passed=False, reason="StoreUnreachable"), selftest_exit=2), "StoreUnreachable"),
 ]  # fmt: skip
 
@@ -316,7 +320,8 @@ def test_the_environment_blocks_for_hours_and_is_never_blamed(
         site.step()
         site.advance(60.0)
         assert site.ready("aa")
-    assert stage(site).endswith(f"/{reason}") or "SelfTesting" in stage(site)
+    assert f"Blocked/{reason}" in site.stages
+    assert stage(site) == f"Blocked/{reason}" or "SelfTesting" in stage(site)
     assert site.record.refused == ()
     site.behaviours["bb"] = Behaviour(version=2)
     site.run(until=lambda: site.selected == "bb", seconds=300)

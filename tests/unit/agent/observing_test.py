@@ -59,6 +59,30 @@ def test_a_pod(
     assert (seen.trouble.reason if seen.trouble else "") == reason
 
 
+STARTED = [
+    ("it runs", [{"state": {"running": {}}}], True),
+    ("it ended and waits to be started again", [{"state": waiting(""), "lastState": ended(137)}], True),
+    ("its image is being pulled", [{"restartCount": 0, "state": waiting("ContainerCreating")}], False),
+    ("no kubelet has seen it", [], False),
+]
+
+
+@pytest.mark.parametrize(("statuses", "started"), [row[1:] for row in STARTED], ids=[row[0] for row in STARTED])  # fmt: skip
+def test_a_pod_has_started_once_its_container_has(statuses: list[dict[str, Any]], started: bool) -> None:
+    item = raw({}, [])
+    item["status"]["containerStatuses"] = statuses
+    seen = local_observe.pod(item)
+    assert seen is not None
+    assert seen.started is started
+
+
+@pytest.mark.parametrize(("status", "failure"), [("True", "FailedCreate: exceeded quota"), ("False", "")])
+def test_a_deployment_says_that_its_pods_cannot_be_made(status: str, failure: str) -> None:
+    told = {"type": "ReplicaFailure", "status": status, "reason": "FailedCreate", "message": "exceeded quota"}
+    item = {"metadata": {"name": "d", "uid": "u"}, "spec": {}, "status": {"conditions": [told]}}
+    assert local_observe.deployment(item).failure == failure
+
+
 def test_an_evicted_pod_is_no_pod() -> None:
     item = raw({}, [])
     item["status"]["phase"] = "Failed"
