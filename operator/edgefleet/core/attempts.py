@@ -181,11 +181,11 @@ def intend(
             Course.NO_SITES,
             "spec.placement.siteSelector matches no EdgeSite: correct it or label sites",
         )
-    return Intent(wanted, Course.START) if last is not None else _accepted(wanted, spec, bundle)
+    return Intent(wanted, Course.START) if last is not None else accepted(wanted, spec, bundle)
 
 
-def _accepted(wanted: Wanted, spec: ModelSpec, bundle: BundleCheck | None) -> Intent:
-    """A revision nobody tried yet starts only with a bundle that exists and is signed."""
+def accepted(wanted: Wanted, spec: ModelSpec, bundle: BundleCheck | None) -> Intent:
+    """A revision nobody tried yet starts only with a bundle that was looked up, exists and is signed."""
     if bundle is None or bundle.bundle != spec.bundle:
         return Intent(wanted, Course.CHECKING, "the bundle is being looked up", "Checking")
     if not bundle.ok:

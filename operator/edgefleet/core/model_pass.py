@@ -116,7 +116,18 @@ class _Pass:
         moved = attempts.survey(self._moved(settled, advance))
         orders = self._orders(moved, advance)
         hold = advance.hold if advance is not None else None
-        facts = status.Facts(self.model, intent, moved, self.fleet, self.verdicts, hold, orders, self.now)
+        facts = status.Facts(
+            self.model,
+            self.spec,
+            self.seen.bundle,
+            intent,
+            moved,
+            self.fleet,
+            self.verdicts,
+            hold,
+            orders,
+            self.now,
+        )
         return ModelDecision(
             status=status.of_model(facts),
             create_rollouts=create,

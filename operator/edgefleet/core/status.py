@@ -8,13 +8,16 @@ from functools import cached_property
 
 import msgspec
 
+from edgefleet.core import attempts as tries
 from edgefleet.core import conditions, revision, targets
 from edgefleet.core.attempts import Attempts, Course, Intent
 from edgefleet.core.conditions import FALSE, TRUE, UNKNOWN, State
 from edgefleet.core.desired import Orders, approval_to_remove
 from edgefleet.core.fleet import Fleet
 from edgefleet.core.types import (
+    BundleCheck,
     ModelObject,
+    ModelSpec,
     ModelStatus,
     Outcome,
     RolloutObject,
@@ -33,6 +36,9 @@ class Facts:
     """What a model's status follows from."""
 
     model: ModelObject
+    spec: ModelSpec
+    bundle: BundleCheck | None
+    """What the look-up of a bundle came to; None: none was made yet."""
     intent: Intent
     attempts: Attempts
     fleet: Fleet
@@ -68,7 +74,7 @@ def of_invalid(model: ModelObject, message: str, now: datetime) -> ModelStatus:
 def of_model(facts: Facts) -> ModelStatus:
     """The whole status of an EdgeModel."""
     model, attempts = facts.model, facts.attempts
-    states = {ACCEPTED: _accepted(facts.intent), **_progress(facts)}
+    states = {ACCEPTED: _accepted(facts), **_progress(facts)}
     current, newest = attempts.current, attempts.newest
     return ModelStatus(
         observed_generation=model.meta.generation,
@@ -81,18 +87,19 @@ def of_model(facts: Facts) -> ModelStatus:
     )
 
 
-def _accepted(intent: Intent) -> State:
-    match intent.course:
-        case Course.CHECKING if intent.reason == "Checking":
-            return (UNKNOWN, "Checking", intent.message)
-        case Course.CHECKING | Course.BUNDLE_INVALID:
-            return (FALSE, intent.reason, intent.message)
-        case _:
-            return (
-                TRUE,
-                "BundleVerified",
-                "the spec is valid; the bundle exists and is signed by a trusted key",
-            )
+def _accepted(facts: Facts) -> State:
+    """Whether the spec is valid and its bundle verified: by a look-up of exactly that reference, or a rollout that had one.
+
+    A registry that cannot be asked any more takes nothing back; a bundle found to be no good does.
+    """
+    found = facts.intent
+    if found.course not in (Course.CHECKING, Course.BUNDLE_INVALID):
+        found = tries.accepted(found.wanted, facts.spec, facts.bundle)
+        remembered = any(item.spec.bundle == facts.spec.bundle for item in facts.attempts.all)
+        if found.course is Course.START or (found.course is Course.CHECKING and remembered):
+            text = "the spec is valid; the bundle exists and is signed by a trusted key"
+            return (TRUE, "BundleVerified", text)
+    return (UNKNOWN if found.reason == "Checking" else FALSE, found.reason, found.message)
 
 
 def _progress(facts: Facts) -> dict[str, State]:
