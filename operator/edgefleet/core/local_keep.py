@@ -67,6 +67,18 @@ def kept(view: View) -> Outcome | None:
     return strangers(view) or restore_scale(view) or forgotten
 
 
+def too_long(view: View) -> Outcome | None:
+    """Reject a model whose objects the site's API server would refuse; the hub lets none of these out."""
+    if not view.target:
+        return None
+    model = view.order.model
+    over = len(rendering.selftest_name(model.namespace, model.name, view.target)) - rendering.NAME_LIMIT
+    if over <= 0:
+        return None
+    message = f"namespace {model.namespace} and model {model.name} are {over} characters too long together"
+    return Outcome(Stage.REJECTED, "NameTooLong", f"{message} for names on a site", requeue=LONG)
+
+
 # -- what serves goes on serving ------------------------------------------------------------------------
 def service(view: View) -> Outcome | None:
     """Have a Service; it exists before anything serves, so that its address never changes."""

@@ -19,6 +19,8 @@ BUNDLE_VERSION: Final = "edgefleet.dev/bundle-version"
 VARIANT: Final = "edgefleet.dev/variant"
 
 PORT: Final = 8080
+NAME_LIMIT: Final = 63
+"""Characters of a Job's name and of a label; the self-test's is the longest of a model's names."""
 GRACE_SECONDS: Final = 40
 """30 s of draining, and what comes before and after it."""
 _USER: Final = 65532

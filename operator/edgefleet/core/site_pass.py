@@ -19,6 +19,7 @@ from edgefleet.core.local_view import Outcome, View
 _RULES: Final = (
     local_keep.removal,
     local_keep.kept,
+    local_keep.too_long,
     local_keep.service,
     local_keep.selector,
     local_keep.serving_deployment,

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 from edgefleet.core import names
 from edgefleet.core.canary import LEASE_FRESH
+from edgefleet.core.local import Wait
 from edgefleet.core.local_record import Record
-from edgefleet.core.order import Mode, OnNoTraffic, State
+from edgefleet.core.order import Mode, ModelRef, OnNoTraffic, Stage, State
 from edgepod.contract import SelfTestReport
 from support.site import STEPS, Behaviour, Site, digest, environment, order
 
@@ -355,6 +356,19 @@ def test_another_model_under_the_same_name_is_rejected(site: Site) -> None:
     site.give(order("bb", 2), Behaviour(version=2, name="letters"))
     site.run()
     assert (site.selected, stage(site)) == ("aa", "Rejected/BundleNameChanged")
+
+
+@pytest.mark.parametrize(("length", "refused"), [(36, True), (35, False)])
+def test_names_that_do_not_fit_a_self_test_are_rejected(length: int, refused: bool) -> None:
+    """The Job's name ends in the revision's ten digits and `-selftest`; a label has 63 characters."""
+    site = Site()
+    given = order("0123456789")
+    name = "m" * length
+    site.give(msgspec.structs.replace(given, model=ModelRef(namespace="edgeflt", name=name)), Behaviour())
+    decision = site.decide()
+    assert (decision.report.reason == "NameTooLong") is refused
+    assert (decision.report.stage is Stage.REJECTED) is refused
+    assert isinstance(decision.action, Wait) is refused
 
 
 def test_an_unreadable_order_changes_nothing_that_serves(site: Site) -> None:
