@@ -5,17 +5,22 @@ would eat the CPU of the neighbours on a small box.
 """
 
 # ruff: noqa: N818 - the names say what happened; a suffix says nothing in them
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime
 
 from edgepod import cgroup, onnxfile
 from edgepod.contract import TensorSpec
 from edgepod.wire.tensors import BYTES, NUMERIC, Array
+
+# Importing it is enough for ONNX Runtime to make a device id, a database of events in the home folder and a thread that
+# uploads them; `disable_telemetry_events` comes too late for that.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime
 
 _DATATYPES: Final[Mapping[str, str]] = {
     "tensor(bool)": "BOOL",

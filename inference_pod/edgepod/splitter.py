@@ -26,6 +26,7 @@ MAX_SHADOWS: Final = 16
 """Copies under way. More are skipped: shadow work must not pile up before callers' work."""
 MAX_SHADOW_BYTES: Final = 32 * 1024 * 1024
 _POLL_TIMEOUT: Final = 2.0
+_SMALL: Final = 64 * 1024
 _RELAYED: Final = (b"content-type", b"inference-header-content-length", b"edgefleet-revision")
 log = logging.getLogger("edgepod")
 
@@ -248,9 +249,11 @@ class Splitter:
         tally: Tally = share.tally.shadowed
         agreed = None
         if given.good:
-            # Off the loop: an answer of megabytes takes milliseconds to unpack and compare.
             with contextlib.suppress(WireError):
-                agreed = await asyncio.to_thread(_agrees, given, own)
+                if given.raw_size < _SMALL:
+                    agreed = _agrees(given, own)
+                else:  # megabytes take milliseconds to unpack and compare
+                    agreed = await asyncio.to_thread(_agrees, given, own)
         tally.add(given.elapsed_ms, error=agreed is None and not late, late=late)
         if agreed is not None:
             share.tally.agreed += agreed

@@ -1,5 +1,6 @@
 """`edgepod selftest` as a process: what passes, what fails and why, and what is nobody's fault."""
 
+import os
 import subprocess
 import sys
 import time
@@ -227,6 +228,25 @@ def test_zeros_that_cannot_be_run_fail_no_model_of_free_size(tmp_path: Path) -> 
     done = selftest(onnx_models.locator(tmp_path / "m.onnx"))
     assert done.status == 0
     assert "zeros cannot be run" in done.report.message
+
+
+def test_nothing_is_kept_or_sent_about_the_user(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    script = (
+        "import os, sys; from pathlib import Path; from edgepod.engine import Engine;"
+        "Engine.load(Path(sys.argv[1]), threads=1); print(len(os.listdir('/proc/self/task')))"
+    )
+    command = [sys.executable, "-c", script, str(onnx_models.linear(tmp_path / "m.onnx"))]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("ORT_")} | {
+        "HOME": str(home)
+    }
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert list(home.rglob("*")) == []
+    import_only = [sys.executable, "-c", "import numpy, os; print(len(os.listdir('/proc/self/task')))"]
+    bare = subprocess.run(import_only, capture_output=True, text=True, timeout=60)
+    assert int(done.stdout) == int(bare.stdout), "a thread that nobody asked for"
 
 
 def test_an_unreachable_store_is_not_the_models_fault(tmp_path: Path) -> None:
