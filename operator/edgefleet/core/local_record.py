@@ -64,15 +64,19 @@ class Record(Remembered, frozen=True, kw_only=True):
     """`Removed` or `Kept` once such an order is carried out."""
 
     def left_behind(self, running: Collection[str]) -> "Record | None":
-        """Return what outlives the order: what still runs here and needs the store. None: nothing.
+        """Return what outlives the order: what still runs here and needs the store, and what failed here.
+
+        A site that leaves a rollout and enters it again must not try what it refused. None: nothing.
 
         `running` are the revisions that have a Deployment.
         """
         served = tuple(item for item in self.served if item.revision in running)
         staged = tuple(item for item in self.staged if item.revision in running)
         if not served and not staged:
-            return None
-        return Record(name=self.name, staged=staged, served=served, finished=self.finished)
+            return Record(refused=self.refused, finished=self.finished) if self.refused else None
+        return msgspec.structs.replace(
+            self, spec={}, identity=None, local=False, staged=staged, served=served
+        )
 
     def staged_for(self, revision: str) -> Staged | None:
         """Return what is in the store for a revision."""

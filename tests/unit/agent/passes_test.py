@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from edgefleet.agent import inventory
 from edgefleet.agent.fetch import Fetcher
@@ -21,7 +22,7 @@ from edgefleet.bundle import RegistryOptions, Store
 from edgefleet.core import rendering
 from edgefleet.core.local import Place
 from edgefleet.core.local_record import Record, Served, Staged
-from edgefleet.core.order import Mode, Order, OrderIdentity, State, to_wire
+from edgefleet.core.order import Mode, Order, OrderIdentity, Refusal, State, to_wire
 from edgefleet.kube import kinds
 from edgefleet.kube.client import Explicit, Object
 from support.bundles import ALICE
@@ -126,3 +127,21 @@ async def test_a_kept_model_that_is_ordered_away_goes(lab: Lab) -> None:
     await lab.look(6)
     assert lab.server.names(kinds.DEPLOYMENT, lab.place.namespace) == []
     assert NAME not in lab.journal.models
+
+
+async def test_a_site_that_leaves_the_placement_and_enters_it_again_refuses_what_failed(lab: Lab) -> None:
+    await lab.serve("aa")
+    refused = (Refusal(revision="bb", attempt=1, reason="GoldenDisagrees", message="", time="then"),)
+    await lab.journal.update(NAME, lambda record: msgspec.structs.replace(record, refused=refused))
+    await lab.give(order("aa", state=State.REMOVE))
+    await lab.look(6)
+    assert lab.server.names(kinds.DEPLOYMENT, lab.place.namespace) == []
+    assert lab.journal.models[NAME] == Record(refused=refused, finished="Removed")
+
+    await lab.give(order("bb"), 3)
+    await lab.look(2)
+    assert lab.passes.stages()[NAME] == ("RolledBack", "")
+    assert lab.server.names(kinds.DEPLOYMENT, lab.place.namespace) == []
+    await lab.give(order("bb", attempt=2), 4)
+    await lab.look()
+    assert lab.passes.stages()[NAME] == ("Downloading", "")
