@@ -4,6 +4,7 @@ Going back, holding still and removing are never delayed. Offers of the running 
 whatever else differs from its target catches up, at a rate and with a breaker of its own.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -77,7 +78,8 @@ def plan(given: Given) -> Orders:
     broken = _breaker(given)
     at_work = _catching_up(given)
     room = 0 if given.paused or broken else max(0, CATCH_UPS - at_work)
-    caught = [write for view, write in waiting if view.online][:room]
+    heard = [(view, write) for view, write in waiting if view.online]
+    caught = [write for _, write in sorted(heard, key=lambda pair: _turn(*pair))][:room]
     return Orders(
         writes=(
             *(given.composer.change(view, "Removed", state=State.REMOVE) for view in leaving.values()),
@@ -208,6 +210,11 @@ def _matches(order: wire.Order, rollout: RolloutObject) -> bool:
 # -- catching up --------------------------------------------------------------------------------------
 
 
+def _turn(view: SiteView, write: OrderWrite) -> str:
+    """Whose turn it is: another order of sites for each revision, so that not the same ones always try it first."""
+    return hashlib.sha256(f"{view.name} {write.order.revision}".encode()).hexdigest()
+
+
 def _catching_up(given: Given) -> int:
     """Sites at work on an order that no wave admitted."""
     return sum(
@@ -243,10 +250,22 @@ def _leaving(given: Given) -> tuple[dict[str, SiteView], int]:
     """Sites to be told to remove the model, and how many wait for consent instead."""
     having = [view for view in given.fleet.views if view.site is not None and view.running is not None]
     leaving = {view.name: view for view in having if not view.placed}
-    free = max(1, units.at_most(FREE_REMOVALS, len(having)))
-    if len(leaving) <= free or _consented(given):
+    # those told before and not yet done count too: sites that leave one by one are as many as those that leave at once
+    told = sum(_removing(view) for view in given.fleet.views)
+    free = max(1, units.at_most(FREE_REMOVALS, len(having) + told))
+    if not leaving or len(leaving) + told <= free or _consented(given):
         return leaving, 0
     return {}, len(leaving)
+
+
+def _removing(view: SiteView) -> bool:
+    """Whether a site that left the placement has been told to remove the model and is not done."""
+    return (
+        view.site is not None
+        and not view.placed
+        and view.order is not None
+        and view.order.state is State.REMOVE
+    )
 
 
 def _consented(given: Given) -> bool:
