@@ -258,9 +258,20 @@ async def test_a_bundle_that_cannot_be_accepted_is_named_before_any_site_is_aske
     told = [c["reason"] + c.get("message", "") for c in model["status"]["conditions"]]
     assert any(reason in text for text in told), told
     stalled = condition(model, "Stalled")["status"] == "True"
-    assert stalled == (reason != "RegistryUnreachable"), "a registry that is away is nobody's fault"
+    assert stalled == (reason == "UntrustedKey"), "what may still come is waited for"
     assert await fleet.rollouts("digits") == []
     assert await fleet.order("lab", "digits") is None
+
+
+async def test_a_bundle_that_is_pushed_after_its_model_is_found_without_a_hand(
+    fleet: Fleet, shelf: Shelf
+) -> None:
+    await fleet.joined("lab")
+    packed = shelf.packed()
+    await fleet.apply("digits", shelf.reference(packed))
+    await fleet.until("digits", "Accepted", "False", "NotFound")
+    await shelf.push(packed)
+    await fleet.ready("digits", seconds=40)
 
 
 async def test_a_blocked_site_is_shown_and_not_counted_as_failed(fleet: Fleet, shelf: Shelf) -> None:

@@ -47,16 +47,27 @@ class Shelf:
 
     async def bundle(self, *, key: str = "release.key") -> str:
         """Push another version; returns its reference with digest."""
+        packed = self.packed(key=key)
+        await self.push(packed)
+        return self.reference(packed)
+
+    def packed(self, *, key: str = "release.key") -> packing.Packed:
+        """Another version, not pushed yet."""
         self.version += 1
         model, golden = self.folder / f"{self.version}.onnx", self.folder / f"{self.version}.npz"
         model.write_bytes(b"model %d" % self.version)
         golden.write_bytes(b"golden %d" % self.version)
         config = _config(self.version, packing.describe(model), packing.describe(golden))
         files = {packing.describe(path).digest: path for path in (model, golden)}
-        packed = packing.pack(config, files, signing.signer(self.folder / key))
-        where = reference.parse(f"oci://{self.server.host}/test/digits")
-        done = await pushing.push(packed, where, self.options)
-        return f"oci://{self.server.host}/test/digits@{done.digest}"
+        return packing.pack(config, files, signing.signer(self.folder / key))
+
+    async def push(self, packed: packing.Packed) -> None:
+        """Put a version on the shelf."""
+        await pushing.push(packed, reference.parse(f"oci://{self.server.host}/test/digits"), self.options)
+
+    def reference(self, packed: packing.Packed) -> str:
+        """How an EdgeModel names a version."""
+        return f"oci://{self.server.host}/test/digits@{packed.digest}"
 
     async def missing(self) -> str:
         """A reference to nothing."""
