@@ -107,8 +107,7 @@ def self_test(view: View) -> Outcome | None:
         return None
     job = view.job()
     if job is None:
-        deadline = units.duration(view.order.canary.progress_deadline) + LONG
-        made = rendering.selftest(view.seen.place, view.order, view.staged, deadline)
+        made = rendering.selftest(view.seen.place, view.order, view.staged)
         return _testing("run the self-test", Create("Job", made))
     if job.report is not None:
         if job.report.passed:
@@ -122,7 +121,7 @@ def self_test(view: View) -> Outcome | None:
         message = f"Job {job.name} has no running pod after {START_GRACE:.0f} s; see its events"
         return _not_started(view, _testing(), f"nopod/{job.uid}", "SelfTestNotStarted", message)
     token = f"selftest/{job.uid}"
-    if view.overdue(token):
+    if view.spent(token) > rendering.selftest_seconds(view.order):
         return view.refuse("SelfTestTimeout", "the self-test did not end within progressDeadline")
     return replace(_testing(), token=token, counting=True, requeue=2.0)
 

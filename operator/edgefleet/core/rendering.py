@@ -23,6 +23,10 @@ NAME_LIMIT: Final = 63
 """Characters of a Job's name and of a label; the self-test's is the longest of a model's names."""
 GRACE_SECONDS: Final = 40
 """30 s of draining, and what comes before and after it."""
+SELFTEST_FETCH: Final = 60.0
+"""Seconds a self-test may take to get its files from the site's store; then the store is at fault."""
+_LONGEST: Final = 86400.0
+"""Seconds; the pod takes no longer timeout."""
 _USER: Final = 65532
 
 
@@ -119,12 +123,25 @@ def deployment(place: Place, order: Order, staged: Staged, replicas: int) -> Man
     }
 
 
-def selftest(place: Place, order: Order, staged: Staged, deadline: float) -> Manifest:
-    """Render the Job that runs the golden set once. `deadline` in seconds ends it if the agent cannot."""
+def selftest_seconds(order: Order) -> float:
+    """Seconds a self-test that runs is waited for: it reports its own timeout before that."""
+    return _selftest_timeout(order) + SELFTEST_FETCH + 15
+
+
+def _selftest_timeout(order: Order) -> float:
+    return min(_LONGEST, max(1.0, units.duration(order.canary.progress_deadline)))
+
+
+def selftest(place: Place, order: Order, staged: Staged) -> Manifest:
+    """Render the Job that runs the golden set once, for progressDeadline at most. It ends itself if the agent cannot."""
     namespace, model = order.model.namespace, order.model.name
     arguments = [
         "selftest",
         *_source(place, staged),
+        "--timeout",
+        f"{_selftest_timeout(order):.0f}",
+        "--fetch-timeout",
+        f"{SELFTEST_FETCH:.0f}",
         "--min-agreement",
         f"{units.share(order.canary.gates.min_golden):g}",
     ]
@@ -146,7 +163,7 @@ def selftest(place: Place, order: Order, staged: Staged, deadline: float) -> Man
             "backoffLimit": 0,
             "completions": 1,
             "parallelism": 1,
-            "activeDeadlineSeconds": max(60, int(deadline)),
+            "activeDeadlineSeconds": int(selftest_seconds(order)) + 60,
             "template": {
                 "metadata": {"labels": {names.MANAGED_BY: names.AGENT_MANAGER, SELFTEST: order.revision}},
                 "spec": _pod_spec(container, place.selftest_priority, "Never"),

@@ -25,10 +25,10 @@ ORDER = order(
         resources=Resources(requests={"cpu": "100m", "memory": "64Mi"}, limits={"memory": "128Mi"}),
         output_compression=OutputCompression(),
     ),
-    canary=Canary(gates=Gates(min_golden="97.5%")),
+    canary=Canary(gates=Gates(min_golden="97.5%"), progress_deadline="10m"),
 )
 DEPLOYMENT = rendering.deployment(PLACE, ORDER, STAGED, 2)
-JOB = rendering.selftest(PLACE, ORDER, STAGED, 900.0)
+JOB = rendering.selftest(PLACE, ORDER, STAGED)
 
 
 def pod(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -74,6 +74,15 @@ def test_the_self_test_has_the_order_s_gate_as_a_number() -> None:
     (container,) = pod(JOB)["containers"]
     assert container["args"][0] == "selftest"
     assert container["args"][-2:] == ["--min-agreement", "0.975"]
+
+
+def test_the_self_test_has_the_order_s_time_and_says_so_itself_before_anybody_ends_it() -> None:
+    (container,) = pod(JOB)["containers"]
+    words = container["args"]
+    assert words[words.index("--timeout") + 1] == "600"
+    fetching = float(words[words.index("--fetch-timeout") + 1])
+    allowed = rendering.selftest_seconds(ORDER)
+    assert 600 + fetching < allowed < JOB["spec"]["activeDeadlineSeconds"] <= allowed + 120
 
 
 def test_the_service_selects_one_revision_and_never_a_self_test() -> None:
