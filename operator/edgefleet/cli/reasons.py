@@ -122,6 +122,9 @@ ORDERS: Final[Mapping[str, Reason]] = {
     "AgentTooOld": Reason(
         "The order has a field or version this agent does not know.", "upgrade edgefleet-site"
     ),
+    "NameTooLong": Reason(
+        "Namespace and model are too long together for names on a site.", "use a shorter name"
+    ),
     "HubBehind": Reason(
         "The order goes to a lower bundle version without naming the digest to leave: the hub may be restored "
         "from a backup."
@@ -140,7 +143,19 @@ ORDERS: Final[Mapping[str, Reason]] = {
     "SelfTestCrashed": Reason("The model ended the self-test's process; counts against the model."),
     "SelfTestKilled": Reason("The self-test was ended from outside; it is repeated."),
     "SelfTestInterrupted": Reason("The self-test's pod went away; it is repeated."),
+    "SelfTestNotStarted": Reason(
+        "The cluster has not made or started the self-test's pod; counts against nobody.",
+        "look at the events of the Job: quota, image, node",
+    ),
     "Starting": Reason("Pods of the revision start."),
+    "PodsNotCreated": Reason(
+        "The cluster refuses to make the revision's pods; the message says why.",
+        "make room in the quota of the models' namespace, or look at what refuses pods there",
+    ),
+    "PodsNotStarted": Reason(
+        "Pods of the revision are missing, or their container has not started; counts against nobody.",
+        "look at the events of the Deployment and its pods: image, node, kubelet",
+    ),
     "Promoting": Reason("The new revision takes over."),
     "Serving": Reason("The revision the order names serves."),
     "NotReady": Reason("The revision that serves has no ready pod."),
