@@ -26,7 +26,7 @@ from edgefleet.bundle import (
 from edgefleet.core import local_install, units
 from edgefleet.core.local import Fetch, FetchFailed, Fetching, Trouble
 from edgefleet.core.local_record import Record, Staged
-from edgefleet.core.order import Cause, Download, Order, OrderIdentity
+from edgefleet.core.order import Cause, Download, Order, OrderIdentity, State
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,21 @@ class _Job:
     task: asyncio.Task[None] | None = None
     state: Fetch = None
     tries: int = 0
+    wanted: frozenset[str] = frozenset()
+    """Digests of the files it is about, once known: what came of them is not to be cleaned away before it ends."""
+
+    @property
+    def held(self) -> Collection[str]:
+        """Digests of files it needs in the store."""
+        return self.state.blobs if isinstance(self.state, Staged) else self.wanted
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether it may need files in the store that nobody can name yet."""
+        state = self.state
+        if not isinstance(state, FetchFailed) or state.rejected or self.wanted:
+            return self.running
+        return self.running or state.trouble.cause is Cause.ENVIRONMENT
 
     @property
     def running(self) -> bool:
@@ -77,6 +92,8 @@ class Fetcher:
         self._inventory = inventory
         self._ring = ring
         self._jobs: dict[str, _Job] = {}
+        self._kept: Collection[str] | None = None
+        """What the store was last cleaned for; None when more may have come since."""
 
     def state(self, name: str, order: Order, record: Record) -> Fetch:
         """Return where the order's bundle is. What the journal says is staged counts while its files are here."""
@@ -113,7 +130,10 @@ class Fetcher:
         job = _Job(subject, state=Fetching(Download()))
         if before is not None and before.subject == subject:
             job.tries = before.tries
+        if before is not None and before.subject[0] == order.revision:
+            job.wanted = before.wanted
         self._jobs[name] = job
+        self._kept = None
         job.task = asyncio.create_task(self._run(name, job, order, record, active), name=f"fetch {name}")
 
     def drop(self, name: str) -> None:
@@ -122,10 +142,23 @@ class Fetcher:
         if job is not None and job.task is not None:
             job.task.cancel()
 
+    def settle(self, name: str, order: Order | None, record: Record) -> None:
+        """End and forget a download that the order does not ask for any more."""
+        job = self._jobs.get(name)
+        if job is None:
+            return
+        wanted = (
+            order is not None
+            and order.state is State.RUN
+            and record.refusal_of(order.revision, order.attempt) is None
+            and job.subject[0] == order.revision  # the same for a newer order is replaced by its `start`
+        )
+        if not wanted:
+            self.drop(name)
+
     def held(self) -> frozenset[str]:
-        """Return digests of files that are here but not in the journal yet: a pass is about to write them there."""
-        ended = (job.state for job in self._jobs.values())
-        return frozenset(digest for state in ended if isinstance(state, Staged) for digest in state.blobs)
+        """Return digests of files that are not in the journal yet: a pass will write them there, or a try go on."""
+        return frozenset(digest for job in self._jobs.values() for digest in job.held)
 
     def forget_failures(self) -> None:
         """Try at once again what failed: the way outside has just come back."""
@@ -134,17 +167,21 @@ class Fetcher:
                 job.state, job.tries = None, 0
                 self._ring(name)
 
-    def keep_only(self, digests: Collection[str]) -> None:
-        """Free the store of everything else; downloads under way stay."""
-        if any(job.running for job in self._jobs.values()):
-            return
+    def keep_only(self, digests: Collection[str]) -> bool:
+        """Free the store of everything else. Returns whether that is done: not while a download is under way."""
+        if digests == self._kept:
+            return True
+        if any(job.unsettled for job in self._jobs.values()):
+            return False
         try:
             freed = self.store.evict(digests)
         except BundleError as error:
             log.warning("Store not cleaned", extra={"error": str(error)})
-        else:
-            if freed:
-                log.info("Store cleaned", extra={"bytes": freed})
+            return False
+        self._kept = digests
+        if freed:
+            log.info("Store cleaned", extra={"bytes": freed})
+        return True
 
     async def close(self) -> None:
         """End all downloads; they go on from where they are."""
@@ -159,7 +196,7 @@ class Fetcher:
                 order.bundle,
                 self._trust,
                 self.store,
-                choose=partial(self._choose, order, record, active),
+                choose=partial(self._choose, job, order, record, active),
                 options=self._options,
                 progress=partial(_note, job),
             )
@@ -181,13 +218,15 @@ class Fetcher:
         job.tries += 1
         return FetchFailed(Trouble(cause, reason, message), time.monotonic(), job.tries, rejected)
 
-    def _choose(self, order: Order, record: Record, active: Active, info: BundleInfo) -> Variant:
+    def _choose(self, job: _Job, order: Order, record: Record, active: Active, info: BundleInfo) -> Variant:
         found = local_install.rejection(order, record, active, info.name, info.version)
         if found is not None:
             raise OrderRejected(*found)
         limit = order.serving.resources.limits.get("memory")
         memory = int(units.quantity(limit)) if limit else self._inventory.memory_bytes
-        return choose_variant(info, order.variants, self._inventory.cpu_features, memory)
+        chosen = choose_variant(info, order.variants, self._inventory.cpu_features, memory)
+        job.wanted = frozenset((chosen.file.digest, info.golden.file.digest))
+        return chosen
 
     def _stage(self, order: Order, pulled: Pulled) -> Staged:
         serving = self.store.put_bytes(serving_document(order, pulled.info, pulled.variant).to_json())

@@ -56,7 +56,6 @@ class _Model:
     reported: Report | None = None
     taken: str = ""
     taken_at: float = 0.0
-    cleaned: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -100,7 +99,8 @@ class Passes:
         if self.link is not None and not record.local:
             self.link.report(name, decision.report)
         await self._tell_mirror(live, decision.report)
-        self._clean(model, decision.report)
+        if decision.report.stage in _AT_REST:
+            self._clean()
         return decision.requeue_after
 
     def _over(self, name: str, record: Record) -> bool:
@@ -120,6 +120,7 @@ class Passes:
         if rest != record:
             self._models.pop(name, None)
             self.fetcher.drop(name)
+            self._clean()
             log.info("Model forgotten", extra={"model": name, "running": sorted(running)})
         return _KEPT_EVERY if rest is not None and rest.served else None
 
@@ -133,6 +134,7 @@ class Passes:
     # -- seeing -------------------------------------------------------------------------------------------
     async def _see(self, name: str, model: _Model, record: Record) -> LocalSeen:
         order, unreadable = read_order(name, record.spec)
+        self.fetcher.settle(name, order, record)
         namespace, _, short = name.partition(".")
         found = await gather.cluster(self.api, self.place.namespace)
         silent = self.link.silent if self.link is not None and not record.local else None
@@ -191,8 +193,6 @@ class Passes:
             case Delete(kind=kind, name=target, uid=uid):
                 await apply.remove(self.api, _KINDS[kind], namespace, target, uid=uid)
             case Remember(record=wanted):
-                if wanted.finished:
-                    self.fetcher.drop(name)  # what it brought goes with the model
                 await self._remember(name, seen.record, wanted)
 
     async def _create(self, model: _Model, name: str, kind: str, manifest: Object) -> None:
@@ -234,7 +234,7 @@ class Passes:
         except errors.Invalid as error:  # an older CRD; the report still goes to the hub
             log.warning("Report does not fit this site's CRD", extra={"error": error.message})
 
-    def _clean(self, model: _Model, report: Report) -> None:
+    def _clean(self) -> None:
         """Free the store of what no revision here needs any more."""
         keep = frozenset(
             digest
@@ -242,10 +242,7 @@ class Passes:
             for staged in (*record.staged, *(item.staged for item in record.served))
             for digest in staged.blobs
         )
-        keep |= self.fetcher.held()
-        if report.stage in _AT_REST and keep != model.cleaned:
-            self.fetcher.keep_only(keep)
-            model.cleaned = keep
+        self.fetcher.keep_only(keep | self.fetcher.held())
 
 
 def _with_health(pod: PodSeen, health: HealthDocument | None) -> PodSeen:

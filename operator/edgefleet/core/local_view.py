@@ -187,8 +187,16 @@ class View:
             for item in self.record.served
             if item.revision != order.revision or item.revision == self.active
         )
+        staged = tuple(
+            item
+            for item in self.record.staged
+            if item.revision != order.revision or item.revision == self.active
+        )
         record = msgspec.structs.replace(
-            self.record, refused=(*self.record.refused, refusal)[-REFUSALS_KEPT:], served=kept
+            self.record,
+            refused=(*self.record.refused, refusal)[-REFUSALS_KEPT:],
+            served=kept,
+            staged=staged,
         )
         return Outcome(
             Stage.ROLLED_BACK,

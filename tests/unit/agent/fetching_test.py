@@ -13,7 +13,7 @@ from edgefleet.agent.fetch import Fetcher
 from edgefleet.bundle import RegistryOptions, Store
 from edgefleet.core.local import Fetch, FetchFailed, Fetching
 from edgefleet.core.local_record import Record, Staged
-from edgefleet.core.order import Order, OrderIdentity
+from edgefleet.core.order import Cause, Order, OrderIdentity
 from support.bundles import ALICE, Forged, forge
 from support.site import order
 
@@ -151,3 +151,40 @@ async def test_what_was_fetched_is_held_until_it_is_forgotten(place: Place) -> N
     place.fetcher.drop("team.digits")
     assert place.fetcher.held() == frozenset()
     assert place.fetcher.state("team.digits", wanted, record) is None
+
+
+async def test_a_download_nobody_wants_any_more_ends_and_the_store_is_cleaned(place: Place) -> None:
+    place.registry.open.clear()
+    wanted, record = place.order("bb"), asked(1)
+    left = place.store.put_bytes(b"left over")
+    place.fetcher.start("team.digits", wanted, record, ACTIVE)
+    await asyncio.sleep(0.05)
+    assert not place.fetcher.keep_only(frozenset())
+    assert place.store.has(left)
+    place.fetcher.settle("team.digits", place.order("cc"), asked(2))
+    assert place.fetcher.keep_only(frozenset())
+    assert not place.store.has(left)
+
+
+async def test_what_came_of_a_download_that_failed_does_not_stay(place: Place) -> None:
+    assert place.fetcher.keep_only(frozenset())
+    place.registry.damaged = True
+    assert isinstance(await place.fetch(place.order(), asked(1)), FetchFailed)
+    left = place.store.put_bytes(b"came with it")
+    place.fetcher.drop("team.digits")
+    assert place.fetcher.keep_only(frozenset())
+    assert not place.store.has(left)
+
+
+async def test_a_download_that_will_be_tried_again_keeps_what_it_has(place: Place) -> None:
+    wanted, record = place.order(), asked(1)
+    staged = await place.fetch(wanted, record)
+    assert isinstance(staged, Staged)
+    place.store.discard(place.registry.forged.digest)
+    place.fetcher.use(RegistryOptions.create(plain_http="127.0.0.1:1"))  # TLS with a server that has none
+    failed = await place.fetch(wanted, record)
+    assert isinstance(failed, FetchFailed)
+    assert failed.trouble.cause is Cause.ENVIRONMENT
+    place.fetcher.keep_only(place.fetcher.held())
+    model = next(digest for digest, data in place.registry.forged.blobs.items() if data == b"a model")
+    assert place.store.has(model)

@@ -27,7 +27,7 @@ from edgefleet.kube import kinds
 from edgefleet.kube.client import Explicit, Object
 from support.bundles import ALICE
 from support.little_api import LittleApi, little_api
-from support.site import order
+from support.site import Behaviour, Site, order
 
 NAME = "team.digits"
 IDENTITY = OrderIdentity(uid="u1", generation=1)
@@ -103,6 +103,17 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         yield Lab(server, journal, store, fetcher, link, passes, place)
 
 
+# -- the store ------------------------------------------------------------------------------------------
+def test_the_files_of_a_refused_revision_are_not_remembered() -> None:
+    site = Site()
+    site.give(order("aa", 1, mode=Mode.DIRECT), Behaviour(version=1))
+    site.run()
+    site.give(order("bb", 2), Behaviour(version=2, errors=0.5))
+    site.run()
+    assert [item.revision for item in site.record.refused] == ["bb"]
+    assert [item.revision for item in site.record.staged] == ["aa"]
+
+
 # -- what outlives an order -------------------------------------------------------------------------------
 async def test_a_kept_model_keeps_its_files_until_its_deployment_is_gone(lab: Lab) -> None:
     kept = await lab.serve("aa")
@@ -114,9 +125,11 @@ async def test_a_kept_model_keeps_its_files_until_its_deployment_is_gone(lab: La
 
     await lab.look()
     assert lab.journal.models[NAME] == record
+    assert lab.store.has(kept.serving)
     lab.server.objects.clear()
     await lab.look()
     assert NAME not in lab.journal.models
+    assert not lab.store.has(kept.serving)
 
 
 async def test_a_kept_model_that_is_ordered_away_goes(lab: Lab) -> None:
