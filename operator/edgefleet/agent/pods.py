@@ -46,10 +46,20 @@ class Pods:
             async with self._session.get(url, timeout=_PATIENCE, allow_redirects=False) as answer:
                 if answer.status != 200:
                     return None
-                return HealthDocument.from_json(await answer.content.read(_LARGEST))
+                return HealthDocument.from_json(await _whole(answer))
         except (aiohttp.ClientError, TimeoutError, OSError, ContractError, ValueError) as error:
             log.debug("No health document", extra={"pod": pod.name, "error": str(error)})
             return None
+
+
+async def _whole(answer: aiohttp.ClientResponse) -> bytes:
+    """Read to the end. Raises ValueError for more than a document can have."""
+    found = bytearray()
+    async for piece in answer.content.iter_any():
+        found += piece
+        if len(found) > _LARGEST:
+            raise ValueError(f"more than {_LARGEST} bytes")
+    return bytes(found)
 
 
 def address(ip: str, port: int) -> str:
