@@ -1,14 +1,17 @@
 """What the agent makes of an order: pods under restricted pod security, and a Service that selects one revision."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from edgefleet.core import names, rendering
 from edgefleet.core.local import Place
 from edgefleet.core.local_record import Staged
 from edgefleet.core.order import Canary, Gates, OutputCompression, Resources, Serving
 from support.site import digest, order
 
+ROOT = Path(__file__).parents[3]
 PLACE = Place(serving_priority="edgefleet-serving", selftest_priority="edgefleet-selftest")
 STAGED = Staged(
     revision="0123456789",
@@ -114,6 +117,15 @@ def test_self_tests_give_way_to_what_serves() -> None:
     assert pod(DEPLOYMENT)["priorityClassName"] == "edgefleet-serving"
     assert pod(JOB)["priorityClassName"] == "edgefleet-selftest"
     assert "priorityClassName" not in pod(rendering.deployment(Place(), ORDER, STAGED, 1))
+
+
+def test_neither_serving_pods_nor_self_tests_push_out_what_else_the_site_runs() -> None:
+    template = (ROOT / "charts/edgefleet-site/templates/priority.yaml").read_text()
+    plain = "\n".join(line for line in template.splitlines() if "{{" not in line)
+    classes = list(yaml.safe_load_all(plain))
+    assert [item["preemptionPolicy"] for item in classes] == ["Never", "Never"]
+    serving, selftest = (item["value"] for item in classes)
+    assert serving > 0 > selftest
 
 
 def test_names_fit_their_limits() -> None:
