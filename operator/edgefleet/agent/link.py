@@ -258,6 +258,7 @@ class Link:
             name = item["metadata"]["name"]
             if event == watching.DELETED:
                 self._orders.gone(name)
+                self._agent_now.set()  # one more orphan, perhaps
             else:
                 await self._orders.take(name, item)
             self._ring(name)
