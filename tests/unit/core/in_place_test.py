@@ -132,3 +132,16 @@ def test_the_number_of_pods_waits_for_nothing(behind: str) -> None:
         ("a", 3),
         ("b", 3),
     }
+
+
+def test_an_edit_of_the_canary_while_paused_reaches_the_canaries_that_go_on() -> None:
+    fleet = under_way("a")
+    fleet.hub.edit(paused=True, canary=GOLDEN)
+    assert [write.site for write in fleet.hub.look().orders] == ["a"]
+    assert fleet.hub.look().orders == ()
+
+
+def test_an_edit_of_the_canary_changes_no_order_of_a_rollout_that_is_over() -> None:
+    fleet = served("ab")
+    fleet.hub.edit(canary=GOLDEN)
+    assert fleet.go(3) == []
