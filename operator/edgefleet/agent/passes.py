@@ -18,8 +18,9 @@ from edgefleet.agent.link import Link
 from edgefleet.agent.mirror import Mirrors
 from edgefleet.agent.pods import Pods
 from edgefleet.agent.traffic import Leases
-from edgefleet.core import local_observe, local_view, names
+from edgefleet.core import local_keep, local_observe, local_view, names
 from edgefleet.core.local import (
+    Action,
     Create,
     Delete,
     LocalDecision,
@@ -34,7 +35,7 @@ from edgefleet.core.local import (
 )
 from edgefleet.core.local_record import Record
 from edgefleet.core.order import Order, Report, Stage, parse_order
-from edgefleet.core.site_pass import decide_local
+from edgefleet.core.site_pass import decide_local, refused_by_cluster
 from edgefleet.kube import apply, errors, kinds
 from edgefleet.kube.client import Api, Object
 
@@ -48,6 +49,17 @@ _KEPT_EVERY: Final = 3600.0
 _AT_REST: Final = frozenset({Stage.SERVING, Stage.ROLLED_BACK, Stage.REMOVED})
 
 
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A step that the site's API server refused."""
+
+    action: Action
+    message: str
+    tries: int
+    until: float
+    """Monotonic seconds; before, it is not tried again."""
+
+
 @dataclass(slots=True)
 class _Model:
     """What is known of one model while the agent runs."""
@@ -56,6 +68,7 @@ class _Model:
     reported: Report | None = None
     taken: str = ""
     taken_at: float = 0.0
+    refused: _Refused | None = None
 
 
 @dataclass(slots=True)
@@ -92,7 +105,7 @@ class Passes:
         seen = await self._see(name, model, record)
         decision = decide_local(seen, time.monotonic(), datetime.now(UTC))
         self.leases.put(name, decision.leases)
-        await self._take_step(name, model, seen, decision)
+        decision = await self._try_step(name, model, seen, decision)
         model.progress = decision.progress
         self._tell_log(name, model, decision.report)
         model.reported = decision.report
@@ -173,6 +186,28 @@ class Passes:
         return model.taken
 
     # -- doing --------------------------------------------------------------------------------------------
+    async def _try_step(
+        self, name: str, model: _Model, seen: LocalSeen, decision: LocalDecision
+    ) -> LocalDecision:
+        """Take the step; one the site's API server refuses is told to the hub and tried again, ever more seldom."""
+        before = model.refused if model.refused and model.refused.action == decision.action else None
+        if before is None or time.monotonic() >= before.until:
+            try:
+                await self._take_step(name, model, seen, decision)
+            except (errors.Forbidden, errors.Invalid) as error:
+                tries = before.tries + 1 if before else 1
+                until = time.monotonic() + local_keep.backoff(tries)
+                before = _Refused(decision.action, error.message, tries, until)
+                log.warning("Step refused", extra={"model": name, "error": error.message})
+            else:
+                before = None
+        model.refused = before
+        if before is None:
+            return decision
+        now = time.monotonic()
+        wait = max(1.0, before.until - now)
+        return refused_by_cluster(seen, now, datetime.now(UTC), before.message, wait)
+
     async def _take_step(self, name: str, model: _Model, seen: LocalSeen, decision: LocalDecision) -> None:
         action, namespace = decision.action, self.place.namespace
         if not isinstance(action, Wait):

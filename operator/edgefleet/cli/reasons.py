@@ -133,6 +133,10 @@ ORDERS: Final[Mapping[str, Reason]] = {
         "The bundle bears another name than the one this model served first here.",
         "use another EdgeModel for another model",
     ),
+    "RefusedByCluster": Reason(
+        "The site's own API server refuses what the agent has to write: a quota, an admission rule, a lost right.",
+        "the message names the object and the rule; make room or change the rule at the site",
+    ),
     "OrderLapsed": Reason("The order was not started in time and the hub has not been heard since."),
     "Downloading": Reason("The bundle is being fetched."),
     "DownloadFailed": Reason("Fetching broke off; it goes on where it stopped."),

@@ -13,9 +13,12 @@ from edgepod.contract import TrafficLease
 
 from edgefleet.core import local_install, local_keep, local_report
 from edgefleet.core.canary import LEASE_FRESH
-from edgefleet.core.local import LocalDecision, LocalSeen, Progress, Remember
+from edgefleet.core.local import LocalDecision, LocalSeen, Progress, Remember, Wait
 from edgefleet.core.local_view import Outcome, View
+from edgefleet.core.order import Stage
 
+_QUOTED: Final = 900
+"""Characters of an API server's answer that are told; what is wrong comes at its end."""
 _RULES: Final = (
     local_keep.removal,
     local_keep.kept,
@@ -54,6 +57,27 @@ def decide_local(seen: LocalSeen, now_monotonic: float, now_wall: datetime) -> L
         requeue_after=outcome.requeue,
         progress=_tick(view, outcome),
         leases=leases,
+    )
+
+
+def refused_by_cluster(
+    seen: LocalSeen, now_monotonic: float, now_wall: datetime, message: str, wait: float
+) -> LocalDecision:
+    """Say that the site's own API server refuses the step; `wait` in seconds until it is tried again.
+
+    It is the environment's fault, so time stands still for the order's deadline.
+    """
+    view = View(_for_this_order(seen), now_monotonic, now_wall)
+    short = message if len(message) <= _QUOTED else f"{message[: _QUOTED // 4]} … {message[-_QUOTED // 2 :]}"
+    outcome = Outcome(
+        Stage.BLOCKED, "RefusedByCluster", short, Wait(), requeue=wait, token=view.progress.token
+    )
+    return LocalDecision(
+        action=outcome.action,
+        why=outcome.reason,
+        report=local_report.build(view, outcome),
+        requeue_after=wait,
+        progress=_tick(view, outcome),
     )
 
 

@@ -158,3 +158,27 @@ async def test_a_site_that_leaves_the_placement_and_enters_it_again_refuses_what
     await lab.give(order("bb", attempt=2), 4)
     await lab.look()
     assert lab.passes.stages()[NAME] == ("Downloading", "")
+
+
+# -- a step the cluster refuses ----------------------------------------------------------------------------
+@pytest.mark.parametrize(("code", "message"), [(403, "exceeded quota: models"), (422, "invalid quantity")])
+async def test_a_step_the_cluster_refuses_is_told_and_tried_again_later(
+    lab: Lab, code: int, message: str
+) -> None:
+    await lab.serve("aa")
+    await lab.give(order("aa", replicas=2, mode=Mode.DIRECT))
+    lab.server.refuse["PATCH", kinds.DEPLOYMENT.plural] = code, message
+    await lab.look(3)
+    told = lab.server.objects[kinds.EDGE_DEPLOYMENT.path(lab.place.namespace, NAME)]["status"]
+    assert (told["stage"], told["reason"], told["activeRevision"]) == ("Blocked", "RefusedByCluster", "aa")
+    assert message in told["message"]
+    tried = [path for method, path in lab.server.asked if method == "PATCH" and "/deployments/" in path]
+    assert len(tried) == 1  # the others wait for their time
+    again = await lab.passes.look(NAME)
+    assert again is not None
+    assert 1.0 <= again <= 5.0
+
+    lab.server.refuse.clear()
+    await lab.give(order("aa", replicas=3, mode=Mode.DIRECT), 3)  # another step is not made to wait
+    await lab.look(2)
+    assert lab.passes.stages()[NAME] == ("Serving", "aa")
