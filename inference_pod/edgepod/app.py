@@ -25,6 +25,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 EXTENSIONS: Final = ("binary_tensor_data", "edgefleet_tensor_codec")
 _JSON: Final = (b"content-type", b"application/json")
+_SENT_AT_ONCE: Final = 64 * 1024
+"""Bytes an answer may leave in the transport when its request is over: what asyncio buffers before it pauses."""
 _CLOSING: Final = (body.TooSlow, body.StreamTooLarge)
 """After these the rest of the body may still come; it must not be read as the next request."""
 _STATUSES: Final[Mapping[type[Exception], int]] = {
@@ -246,7 +248,14 @@ class App:
         if self._plane.draining or close:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if head_only else b"".join(reply.parts)})
+        data = b"" if head_only else b"".join(reply.parts)
+        if len(data) <= _SENT_AT_ONCE:
+            await send({"type": "http.response.body", "body": data})
+            return
+        # An answer the caller has not read yet is memory: the request keeps its place until it has left. uvicorn
+        # waits for the transport before it sends, so the end is sent apart.
+        await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 def _model_of(path: Sequence[str]) -> tuple[str, str | None]:

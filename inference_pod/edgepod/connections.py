@@ -15,6 +15,9 @@ HEAD_SECONDS: Final = 10.0
 KEEP_ALIVE_SECONDS: Final = 65
 """Longer than the minute at which many clients drop idle connections, so that it is they who do."""
 
+WRITE_SECONDS: Final = 60.0
+"""A caller that leaves an answer unread for so long is let go; until then its request holds a place."""
+
 
 class _HeadTooLarge(Exception):
     pass
@@ -28,6 +31,7 @@ class GuardedConnection(HttpToolsProtocol):
         self._in_head = self._too_large = False
         self._head_size = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -39,8 +43,20 @@ class GuardedConnection(HttpToolsProtocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
+        self._stop_write_timer()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
+
+    @override
+    def pause_writing(self) -> None:
+        self._stop_write_timer()
+        self._write_timer = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+        super().pause_writing()
+
+    @override
+    def resume_writing(self) -> None:
+        self._stop_write_timer()
+        super().resume_writing()
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -54,6 +70,11 @@ class GuardedConnection(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     @override
     def on_message_begin(self) -> None:

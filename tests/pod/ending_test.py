@@ -1,5 +1,6 @@
 """Overload, slow models, callers who leave, and the end of a pod."""
 
+import json
 import socket
 import threading
 import time
@@ -59,6 +60,35 @@ def test_more_than_the_pod_takes_on_is_refused_at_once_and_told_when_to_come_bac
     assert {answer.headers["retry-after"] for answer in refused} == {"1"}
     assert "the limit of this pod" in refused[0].error
     assert spinner.infer(turns(3)).status == 200
+
+
+def test_an_answer_nobody_reads_keeps_its_place_until_its_caller_is_gone(tmp_path: Path) -> None:
+    size = 12_000_000  # more than the sockets' buffers hold
+    head = json.dumps(
+        {
+            "inputs": [
+                {
+                    "name": "in_UINT8",
+                    "shape": [size],
+                    "datatype": "UINT8",
+                    "parameters": {"binary_data_size": size},
+                }
+            ],
+            "parameters": {"binary_data_output": True},
+        }
+    ).encode()
+    request = (
+        b"POST /v2/models/m/infer HTTP/1.1\r\nHost: a\r\nInference-Header-Content-Length: %d\r\n"
+        b"Content-Length: %d\r\n\r\n" % (len(head), len(head) + size)
+    ) + head
+    small = pods.json_request({"in_UINT8": np.ones(1, dtype=np.uint8)})
+    with pods.pod(str(onnx_models.echo(tmp_path / "m.onnx", "UINT8")), "--max-requests", "1") as pod:
+        url = urlsplit(pod.ready().url)
+        with socket.create_connection((url.hostname, url.port)) as lazy:
+            lazy.sendall(request + bytes(size))
+            assert lazy.recv(12) == b"HTTP/1.1 200"
+            assert pod.infer(small).status == 503
+        pods.wait_for(lambda: pod.infer(small).status == 200, "the place was not given back")
 
 
 def test_a_run_ends_when_its_caller_leaves(spinner: Pod) -> None:
