@@ -64,6 +64,7 @@ def _run(limits: Limits, operation: str, task: Path, folder: Path) -> str:
             cwd=folder,
             env={
                 "TMPDIR": str(folder),
+                "ORT_DISABLE_TELEMETRY": "1",
                 **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
             },
             start_new_session=True,
