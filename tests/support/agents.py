@@ -190,6 +190,8 @@ class Kubelet:
 
     def __init__(self, api: Api, namespace: str, agent_port: int, pod_port: int) -> None:
         self.behaviours: dict[str, Behaviour] = {}
+        self.otherwise = Behaviour()
+        """Of revisions that have no behaviour of their own."""
         self.paused = False
         self._api = api
         self._namespace = namespace
@@ -218,6 +220,9 @@ class Kubelet:
                 await runner.cleanup()
             await self._session.close()
             await self._api.delete(kinds.NODE, None, self._node, uid=None)
+
+    def _behaviour(self, of: str) -> Behaviour:
+        return self.behaviours.setdefault(of, self.otherwise)
 
     async def _beat(self) -> None:
         while True:
@@ -260,7 +265,7 @@ class Kubelet:
         await self._api.request("DELETE", path, None, now)
 
     def _tested(self, tested: str) -> Object:
-        behaviour = self.behaviours.get(tested, Behaviour())
+        behaviour = self._behaviour(tested)
         ended = {
             "exitCode": behaviour.selftest_exit,
             "message": behaviour.selftest.to_json().decode(),
@@ -273,7 +278,7 @@ class Kubelet:
         }
 
     async def _serving(self, pod: Object, of: str) -> Object | None:
-        if not self.behaviours.get(of, Behaviour()).ready:
+        if not self._behaviour(of).ready:
             return None
         ip = f"{POD_NETWORK}{next(self._numbers)}"
         workload = pod["metadata"]["name"].rsplit("-", 2)[0]
@@ -315,7 +320,7 @@ class Kubelet:
                 ),
                 "",
             )
-            share = self.behaviours.get(other, Behaviour()).errors
+            share = self._behaviour(other).errors
             counted = Counters(requests=200, errors=int(200 * share))
             canary = CanaryCounters(step=lease.step, sent=counted, agreed=200)
         document = HealthDocument(
@@ -363,7 +368,10 @@ class HubSide:
         with contextlib.suppress(errors.AlreadyExists):
             await self.api.create(kinds.CLUSTER_ROLE, None, _role())
         await self.api.create(kinds.NAMESPACE, None, {"metadata": {"name": self.namespace}})
-        await self.api.create(kinds.LEASE, self.namespace, {"metadata": {"name": names.LEASE}, "spec": {}})
+        # with a label, as the operator makes it: of an object that began without any field the API server
+        # never says who changed it
+        lease = {"metadata": {"name": names.LEASE, "labels": {names.SITE: self.site}}, "spec": {}}
+        await self.api.create(kinds.LEASE, self.namespace, lease)
         agent = {"metadata": {"name": names.AGENT}, "spec": {"heartbeatInterval": "1s"}}
         await self.api.create(kinds.EDGE_AGENT, self.namespace, agent)
         await self._grant_requests()
@@ -535,12 +543,14 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 class SiteLab:
     """A hub's side, a site's namespaces, an agent and the stand-in for the kubelet; all named for one test."""
 
-    def __init__(self, hub: Api, site: Api, kubeconfig: Path, shelf: Shelf, folder: Path) -> None:
+    def __init__(
+        self, hub: Api, site: Api, kubeconfig: Path, shelf: Shelf, folder: Path, name: str = ""
+    ) -> None:
         self.id = secrets.token_hex(3)
         self.site_api = site
         self.shelf = shelf
         self.folder = folder
-        self.hub = HubSide(hub, f"t{self.id}")
+        self.hub = HubSide(hub, name or f"t{self.id}")
         self.models = f"models-{self.id}"
         self.namespace = f"agent-{self.id}"
         self._kubeconfig = kubeconfig
@@ -552,16 +562,28 @@ class SiteLab:
     @classmethod
     @contextlib.asynccontextmanager
     async def open(
-        cls, hub: Path, site: Path, shelf: Shelf, *, join: bool = True, mortal: bool = False
+        cls,
+        hub: Path,
+        site: Path,
+        shelf: Shelf,
+        *,
+        mortal: bool = False,
+        operator: bool = False,
+        name: str = "",
     ) -> AsyncIterator["SiteLab"]:
-        """Everything there and the agent about to start; all gone afterwards."""
+        """Everything there and the agent about to start; all gone afterwards.
+
+        With `operator` the hub's side is left to a real operator, and the token to the test.
+        """
         folder = Path(tempfile.mkdtemp(prefix="edgefleet-agent-"))
         async with admin(hub) as hub_api, admin(site) as site_api:
-            lab = cls(hub_api, site_api, site, shelf, folder)
+            lab = cls(hub_api, site_api, site, shelf, folder, name)
             lab.agent.mortal = mortal
             await lab.cable.lay()
-            await lab._prepare(join=join)
-            tasks = [asyncio.create_task(lab.kubelet.run()), asyncio.create_task(lab.hub.approve())]
+            await lab._prepare(operator=operator)
+            tasks = [asyncio.create_task(lab.kubelet.run())]
+            if not operator:
+                tasks.append(asyncio.create_task(lab.hub.approve()))
             try:
                 yield lab
             finally:
@@ -576,12 +598,13 @@ class SiteLab:
                 await lab._clear()
                 shutil.rmtree(folder)
 
-    async def _prepare(self, *, join: bool) -> None:
+    async def _prepare(self, *, operator: bool) -> None:
         for name in (self.models, self.namespace):
             await self.site_api.create(kinds.NAMESPACE, None, {"metadata": {"name": name}})
-        await self.hub.prepare()
         token = self.folder / "token"
-        token.write_text(await self.hub.token() if join else "not a token")
+        if not operator:
+            await self.hub.prepare()
+            token.write_text(await self.hub.token())
         ca = self.folder / "hub-ca.crt"
         ca.write_bytes(ca_of(await self.hub.api.connection()))
         self.agent.environment = {
