@@ -218,16 +218,19 @@ class Story:
             self._narrator.say(f"the link of {site} is back; nobody tells it what it missed")
             self.fleet.heal(site)
 
-    def until(self, what: str, come_about: Callable[[Picture], bool]) -> Picture:
-        """Look until it has come about; show every look. Raises StoryError with what was seen last."""
-        deadline = time.monotonic() + PATIENCE
+    def until(self, what: str, come_about: Callable[[Picture], bool], patience: float = PATIENCE) -> Picture:
+        """Look until it has come about, `patience` seconds at most; show every look.
+
+        Raises StoryError with what was seen last.
+        """
+        deadline = time.monotonic() + patience
         while True:
             picture = self.watcher.look()
             self._narrator.show(picture)
             if come_about(picture):
                 return picture
             if time.monotonic() > deadline:
-                raise StoryError(f"not within {PATIENCE:.0f} s: {what}\n{_seen(picture)}")
+                raise StoryError(f"not within {patience:.0f} s: {what}\n{_seen(picture)}")
             time.sleep(PAUSE)
 
 

@@ -13,8 +13,10 @@ from demo.cluster import Cluster, condition
 from demo.fleet import AGENT, MODELS, SYSTEM, wait
 from demo.story import MODEL, NAMESPACE
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
+LIVES = 600.0
+"""Seconds for a rollout with some thirty restarts in it; a start takes one to two on an idle machine."""
 MORTAL = Path(__file__).parents[1] / "support" / "mortal.py"
 
 
@@ -118,7 +120,7 @@ def test_an_agent_killed_at_each_of_its_writes_ends_in_the_same_state(
     site, cluster = next(iter(told.fleet.sites.items()))
     failed = told.story.watcher.look().totals().failed
     with mortal(cluster, AGENT, "edgefleet-agent", "agent", "edgefleet.agent.main:main"):
-        told.release(told.new_bundle())
+        told.release(told.new_bundle(), LIVES)
         died = deaths(cluster, AGENT, "edgefleet-agent", "agent")
     assert settled(told) == undisturbed
     assert told.story.watcher.look().totals().failed == failed
@@ -133,7 +135,7 @@ def test_an_operator_killed_at_each_of_its_writes_ends_in_the_same_state(
 ) -> None:
     hub = told.fleet.hub
     with mortal(hub, SYSTEM, "edgefleet-operator", "operator", "edgefleet.handlers.main:main"):
-        told.release(told.new_bundle())
+        told.release(told.new_bundle(), LIVES)
         died = deaths(hub, SYSTEM, "edgefleet-operator", "operator")
     assert settled(told) == undisturbed
     print(f"the operator died {len(died)} times: {died}")

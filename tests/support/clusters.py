@@ -14,7 +14,7 @@ from demo import bundles, local, places
 from demo.__main__ import REPORT, callers
 from demo.cluster import ROOT
 from demo.fleet import Fleet
-from demo.story import Story
+from demo.story import PATIENCE, Story
 from demo.view import PlainView
 
 LOG: Final = ROOT / "build" / "e2e-demo.log"
@@ -44,10 +44,10 @@ class Told:
         self.story.bundles[name] = bundles.build(model, version, key, self.fleet.registry, **options)
         return name
 
-    def release(self, name: str) -> None:
-        """Release a bundle and wait until both sites serve it. Raises StoryError."""
+    def release(self, name: str, patience: float = PATIENCE) -> None:
+        """Release a bundle and wait until both sites serve it, seconds at most. Raises StoryError."""
         self.story.release(name)
-        self.story.until(f"{name} serves at both sites", lambda now: self.story.promoted(now, name))
+        self.story.until(f"{name} serves at both sites", lambda now: self.story.promoted(now, name), patience)
 
 
 def need_full_clusters() -> None:
