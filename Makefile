@@ -27,7 +27,7 @@ help: ## Show what there is
 .PHONY: env
 env: $(INSTALLED) ## Make .venv with every tool and both packages (again only when a lock changed)
 
-$(INSTALLED): requirements/dev.txt operator/pyproject.toml inference_pod/pyproject.toml .ci/env
+$(INSTALLED): requirements/dev.txt requirements/uv.txt operator/pyproject.toml inference_pod/pyproject.toml .ci/env
 	@bash .ci/env $(VENV)
 	@touch $@
 
