@@ -75,9 +75,12 @@ def _kind(method: str, path: str, body: Any) -> str:
     """What a write is, names and numbers left out; a report also by its stage, a verdict by its reason."""
     status = (body or {}).get("status") or {}
     said = [str(status["stage"])] if status.get("stage") else []
-    said += [
-        str(each.get("reason", "")) for each in status.get("conditions") or [] if each.get("type") == "Ready"
-    ]
+    if not said:
+        said = [
+            str(each.get("reason", ""))
+            for each in status.get("conditions") or []
+            if each.get("type") == "Ready"
+        ]
     selector = ((body or {}).get("spec") or {}).get("selector")
     return " ".join([method, _shape(path), *said, *(["selector"] if selector else [])])
 
