@@ -87,6 +87,20 @@ def test_a_canary_takes_as_long_as_its_steps(site: Site) -> None:
     assert 15.0 <= site.now - before < 15.0 + 15.0
 
 
+def test_the_old_pods_stay_as_long_as_callers_may_be_led_to_them(site: Site) -> None:
+    site.give(order("bb", 2, mode=Mode.DIRECT), Behaviour(version=2))
+    site.run(until=lambda: "bb passed" in site.log)
+    site.freeze_endpoints()
+    site.run(until=lambda: site.selected == "bb")
+    for _ in range(100):
+        site.step()
+        site.advance(1.0)
+        assert site.ready("aa")
+    site.thaw_endpoints()
+    site.run()
+    assert site.live("aa") == []
+
+
 def test_direct_mode_shares_no_traffic(site: Site) -> None:
     site.give(order("bb", 2, mode=Mode.DIRECT), Behaviour(version=2, errors=1.0))
     leases = []
@@ -250,6 +264,16 @@ def test_passes_that_stood_still_longer_than_a_lease_start_the_evidence_again(si
     assert site.progress.index == 0
     site.run(until=lambda: site.progress.index == 1, seconds=60)
     assert "Canary/GoldenStandsIn" not in site.stages
+
+
+def test_a_serving_process_that_was_replaced_unseen_starts_the_evidence_again(site: Site) -> None:
+    site.give(order("bb", 2), Behaviour(version=2))
+    site.run(until=lambda: stage(site) == "Canary/Step")
+    pod = site.live("aa")[0]
+    pod.start_id = "another process"
+    site.step()
+    assert stage(site) == "Canary/EvidenceRestarted"
+    assert (site.progress.index, site.progress.kills) == (0, 0)
 
 
 def test_a_gate_broken_by_a_canary_that_cannot_be_asked_waits_before_it_blames(site: Site) -> None:
