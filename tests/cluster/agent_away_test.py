@@ -6,6 +6,7 @@ The way to the hub is a TCP proxy that can be cut. Pods: see support.agents.Kube
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from edgefleet.core import names
@@ -111,7 +112,13 @@ async def test_a_beat_finds_an_order_that_the_watch_missed(lab: SiteLab) -> None
 
 async def test_the_beat_is_stamped_by_the_hub_under_the_agent_s_name(lab: SiteLab) -> None:
     await lab.joined()
-    lease = await lab.hub.api.get(kinds.LEASE, lab.hub.namespace, names.LEASE)
-    managers = [item["manager"] for item in lease["metadata"]["managedFields"]]
-    assert names.AGENT_MANAGER in managers
+    lease: dict[str, Any] = {}
+
+    async def stamped() -> bool:
+        nonlocal lease
+        lease = await lab.hub.api.get(kinds.LEASE, lab.hub.namespace, names.LEASE)
+        fields = lease["metadata"].get("managedFields", ())
+        return any(item["manager"] == names.AGENT_MANAGER for item in fields)
+
+    await eventually(stamped, "the hub's API server has stamped a beat")
     assert lease["spec"]["holderIdentity"] == lab.hub.site
