@@ -69,8 +69,8 @@ test-e2e: env ## The demo's story with asserts, on full clusters (root)
 	$(PYTEST) tests/e2e
 
 .PHONY: test-faults
-test-faults: env ## Things killed at the worst moment, on full clusters (root)
-	$(PYTEST) tests/faults
+test-faults: env ## Operator and agent killed at each kind of write, on full clusters (root, long)
+	$(PYTEST) -m soak tests/faults/killed_test.py
 
 .PHONY: soak
 soak: env ## The searches that are sampled in `make test`, long and with fresh seeds

@@ -13,7 +13,8 @@ from demo.cluster import Cluster, condition
 from demo.fleet import AGENT, MODELS, SYSTEM, wait
 from demo.story import MODEL, NAMESPACE
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+# A rollout in thirty lives takes minutes; the ordinary run kills operator and agent at their writes in tests/cluster.
+pytestmark = [pytest.mark.e2e, pytest.mark.soak, pytest.mark.timeout(900)]
 
 LIVES = 600.0
 """Seconds for a rollout with some thirty restarts in it; a start takes one to two on an idle machine."""
