@@ -674,7 +674,7 @@ class SiteLab:
             live = await self.hub.api.get(kinds.EDGE_AGENT, self.hub.namespace, names.AGENT)
             return live if condition(live, "Joined").get("status") == "True" else None
 
-        found: Object = await eventually(told, "the site has joined", seconds=30.0)
+        found: Object = await eventually(told, "the site has joined", seconds=90.0)
         return found
 
     async def served(self, **fields: Any) -> Order:

@@ -122,7 +122,7 @@ async def put(api: Api, kind: Kind, namespace: str | None, body: Object) -> Obje
 
 
 async def eventually(
-    condition: Callable[[], Awaitable[Any]], what: str, *, seconds: float = 20.0, every: float = 0.1
+    condition: Callable[[], Awaitable[Any]], what: str, *, seconds: float = 60.0, every: float = 0.1
 ) -> Any:
     """Wait until the condition is truthy; returns it. Fails naming `what` and the last thing seen."""
     end = time.monotonic() + seconds
