@@ -10,6 +10,9 @@ SEED ?= 1
 PYTEST := $(PYTHON) -m pytest --randomly-seed $(SEED)
 ROOT := $(shell test "$$(id -u)" = 0 && echo yes || echo no)
 
+# Built once, with progress, and before any test's clock runs.
+PREPARE = @python3 localkube binary >/dev/null && python3 localkube helm >/dev/null
+
 # Full clusters need root: network namespaces, mounts, containerd.
 FULL_CLUSTER_TESTS := tests/e2e tests/faults
 ifeq ($(ROOT),yes)
@@ -51,6 +54,7 @@ test: env ## Every test; without root all but those on full clusters
 ifneq ($(ROOT),yes)
 	@echo "not root: leaving out $(FULL_CLUSTER_TESTS) (full clusters need network namespaces); run 'sudo make test' for those"
 endif
+	$(PREPARE)
 	$(PYTEST) $(TESTS)
 ifneq ($(ROOT),yes)
 	@echo "not root: $(FULL_CLUSTER_TESTS) were left out"
@@ -62,6 +66,7 @@ test-fast: env ## Tests that need no cluster, under two minutes
 
 .PHONY: test-cluster
 test-cluster: env ## Tests against a real API server (no root)
+	$(PREPARE)
 	$(PYTEST) tests/cluster
 
 .PHONY: test-e2e
