@@ -91,6 +91,13 @@ def take_index(name: str, home: Path, wanted: int | None = None) -> int:
         return index
 
 
+def holder(name: str) -> Path | None:
+    """The folder of the full cluster that has this name on this machine, in whichever checkout."""
+    netns = f"ef-{name}"
+    homes = (Path(claim["home"]) for claim in _all().values() if claim["netns"] == netns)
+    return next(homes, None)
+
+
 def hold(key: str, home: Path) -> None:
     """A claim on the bridges alone (the registry's)."""
     with _locked():

@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from localkube import claims, controlplane, network, node, places, plan, processes
+from localkube import claims, controlplane, network, node, places, plan, processes, teardown
 from localkube.api import Api
 from localkube.places import MARK, Cluster, LocalkubeError
 from localkube.shell import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+    from typing import IO
 
 API_PORT = 6443
 KINE_PORT = 2379
@@ -26,15 +28,21 @@ DAEMONS_FULL = (*DAEMONS_API, "kube-scheduler", "containerd", "kubelet", "kube-p
 @contextmanager
 def locked(name: str) -> Iterator[None]:
     """One command at a time for each cluster."""
-    folder = places.state_dir() / ".locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / name).open("w") as lock:
+    with _lock_of(places.state_dir() / name) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             say(f"{name}: another command is busy with it; waiting")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _lock_of(home: Path) -> Iterator[IO[str]]:
+    folder = home.parent / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / home.name).open("w") as lock:
+        yield lock
 
 
 def daemons(cluster: Cluster) -> tuple[str, ...]:
@@ -96,6 +104,7 @@ def _planned(name: str, *, full: bool) -> Cluster:
         cluster.save()
     elif full:
         # The claim lives in /run and is gone after a restart of the machine.
+        _take_over(name, home)
         claims.take_index(name, home, cluster.index)
     elif processes.running(home / "pids" / "kube-apiserver") is None:
         processes.end_named(home, DAEMONS_API, patience=1.0)
@@ -104,8 +113,26 @@ def _planned(name: str, *, full: bool) -> Cluster:
     return cluster
 
 
+def _take_over(name: str, home: Path) -> None:
+    """Free the name of a cluster that another checkout left behind without a running daemon."""
+    other = claims.holder(name)
+    if other is None or other == home or not other.exists() or processes.below(other):
+        return
+    with _lock_of(other) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # it is being started this moment: `take_index` says whose it is
+        if not processes.below(other):
+            say(f"{name}: nothing runs of the one in {other}; taking its name over")
+            teardown.let_go(name, other)
+            claims.release(other)
+
+
 def _new_full(name: str) -> Cluster:
-    index = claims.take_index(name, places.state_dir() / name)
+    home = places.state_dir() / name
+    _take_over(name, home)
+    index = claims.take_index(name, home)
     at = plan.addresses(index)
     inner = plan.ranges(network.own_networks())
     return Cluster(

@@ -7,16 +7,17 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from localkube import node, packages, processes, trees
+from localkube import node, packages, processes, teardown, trees
 from localkube.gobuild import one_at_a_time
 from localkube.places import Cluster, LocalkubeError, cache_dir
 from localkube.shell import run, say, succeeds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 BASE_PACKAGES = ("python3-minimal", "python3-venv", "ca-certificates")
 # Bump when the base is made differently.
@@ -128,7 +129,7 @@ def _with_buildah(dockerfile: Path, context: Path, tag: str, output: Path) -> No
     packages.install(packages.missing(packages.FOR_IMAGES), "building images")
     if not node.is_root():
         raise LocalkubeError("building an image unpacks files of other users: run as root (sudo)")
-    with one_at_a_time("image"):
+    with one_at_a_time("image"), _unmounted_afterwards():
         local = f"localhost/{tag}"
         build_it = ["bud", "--isolation", "chroot", "--layers", "--pull-never", "--format", "docker"]
         words = _buildah(*build_it, "--signature-policy", _policy(), "--build-arg", f"BASE={base()}")
@@ -144,6 +145,15 @@ def _with_buildah(dockerfile: Path, context: Path, tag: str, output: Path) -> No
             )
         )
         run(_buildah("rmi", "--prune"), check=False)
+
+
+@contextmanager
+def _unmounted_afterwards() -> Iterator[None]:
+    """buildah leaves its store mounted on itself, and a build that was cut short leaves layers too."""
+    try:
+        yield
+    finally:
+        teardown.unmount_below(cache_dir() / "buildah")
 
 
 def full_name(tag: str) -> str:

@@ -33,6 +33,14 @@ def down(name: str) -> None:
     """End and delete one cluster, however far its start had come."""
     home = places.state_dir() / name
     began = time.monotonic()
+    let_go(name, home)
+    _delete(home)
+    claims.release(home)
+    say(f"{name}: gone ({time.monotonic() - began:.1f} s)")
+
+
+def let_go(name: str, home: Path) -> None:
+    """End what runs and give back everything that belongs to the machine; the folder stays."""
     had_node = _may_have_node(name, home)
     if had_node and os.geteuid() != 0:
         raise LocalkubeError(
@@ -50,9 +58,6 @@ def down(name: str) -> None:
         if index is not None:
             network.namespace_down(f"ef-{name}", index)
         _forget_traces(home)
-    _delete(home)
-    claims.release(home)
-    say(f"{name}: gone ({time.monotonic() - began:.1f} s)")
 
 
 def _may_have_node(name: str, home: Path) -> bool:

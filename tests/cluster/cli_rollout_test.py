@@ -104,14 +104,25 @@ def test_an_aborted_rollout_is_not_resumed(running: Cluster) -> None:
     assert "cannot be taken back" in done.output
 
 
-def test_a_rollout_that_has_ended_takes_no_verbs(hub: Cluster) -> None:
+@pytest.mark.parametrize("verb", ["pause", "abort", "finish", "direct"])
+def test_a_rollout_that_has_failed_takes_no_verbs(hub: Cluster, verb: str) -> None:
+    _model(hub)
+    _rollout(hub, **{"status.outcome": "RolledBack"})
+
+    done = hub.rollout(verb, "digits")
+
+    assert done.exit_code == 1
+    assert "digits-3 has ended: RolledBack" in done.output
+
+
+def test_a_rollout_that_succeeded_can_still_be_aborted(hub: Cluster) -> None:
     _model(hub)
     _rollout(hub, **{"status.outcome": "Complete"})
 
     done = hub.rollout("abort", "digits")
 
-    assert done.exit_code == 1
-    assert "digits-3 has ended: Complete" in done.output
+    assert done.exit_code == 0, done.output
+    assert _spec(hub)["desired"] == "Aborted"
 
 
 @pytest.mark.parametrize("arguments", [["lab"], ["--wave", "lab"]], ids=["argument", "option"])

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from localkube import processes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -207,3 +209,17 @@ def test_a_shaped_wan_is_as_slow_as_asked(clusters: Clusters) -> None:
             clusters.run("shape", SITE, "--rate", "off")
     assert received == 1_000_000
     assert 1.0e6 < received * 8 / took < 2.3e6
+
+
+def test_a_cluster_whose_daemons_died_gives_its_name_to_another_checkout(clusters: Clusters) -> None:
+    name, (first, second) = "lkt-gone", (Clusters(clusters.state / f"../{each}") for each in "ab")
+    try:
+        first.run("up", name)
+        processes.end(processes.below((first.state / name).resolve()), patience=0.0)
+        second.run("up", name)
+        assert second.kubectl(name, "get", "nodes", "-o", "name") == f"node/{name}"
+    finally:
+        second.run("down")
+        first.run("down")
+    assert not first.state.exists()
+    assert not second.state.exists()
