@@ -91,7 +91,11 @@ demo: ## A hub and two sites on this machine, four models, one story (root)
 
 .PHONY: demo-down
 demo-down: ## Remove everything the demo started
+ifneq ($(HUB_CONTEXT)$(CLUSTERS),)
+	@$(PYTHON) -m demo down
+else
 	@python3 localkube down
+endif
 
 .PHONY: images
 images: env ## Build both images into build/images; PUSH=registry/prefix pushes them

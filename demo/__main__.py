@@ -1,11 +1,11 @@
-"""`python -m demo [tell|images]`: what the Makefile calls."""
+"""`python -m demo [tell|images|down]`: what the Makefile calls."""
 
 import argparse
 import os
 import sys
 import time
 
-from demo import bundles, images, places
+from demo import bundles, images, places, removing
 from demo.cluster import ROOT, CommandError, UnseenError
 from demo.fleet import MODELS, Fleet
 from demo.report import Report
@@ -75,8 +75,12 @@ def main() -> int:
     commands.add_parser("tell", help="the story (default)")
     one = commands.add_parser("images", help="build both images")
     one.add_argument("--push", metavar="REGISTRY/PREFIX", default="", help="push them there")
+    commands.add_parser("down", help="take the demo off clusters that localkube did not make")
     options = parser.parse_args()
     try:
+        if options.command == "down":
+            removing.remove(os.environ, print)
+            return 0
         return images.main(options.push) if options.command == "images" else tell()
     except (CommandError, StoryError, UnseenError) as error:
         print(f"demo: {error}", file=sys.stderr)

@@ -37,6 +37,16 @@ def up(say: Callable[[str], None]) -> Fleet:
     )
 
 
+def down(say: Callable[[str], None]) -> None:
+    """Delete the clusters and the registry. Raises CommandError."""
+    there = run(["kind", "get", "clusters"]).split()
+    for name in (PREFIX + each for each in (HUB, *SITES)):
+        if name in there:
+            say(f"deleting {name}")
+            run(["kind", "delete", "cluster", "--name", name])
+    run(["docker", "rm", "--force", REGISTRY])
+
+
 def _cluster(name: str, there: list[str]) -> Cluster:
     kubeconfig: Path = STATE / f"kind-{name}.kubeconfig"
     kubeconfig.parent.mkdir(parents=True, exist_ok=True)

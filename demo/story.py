@@ -78,6 +78,8 @@ class Running:
     name: str
     began: float
     totals: Totals
+    asked: dict[str, int]
+    """Requests each site's caller had sent by then."""
     pulled: int
 
 
@@ -170,7 +172,8 @@ class Story:
     def release(self, name: str) -> Running:
         """`kubectl apply` the EdgeModel with another bundle. Raises CommandError."""
         picture = self.watcher.look()
-        running = Running(name, time.monotonic(), picture.totals(), self.watcher.pulled_total())
+        asked = {site: seen.totals.sent for site, seen in picture.sites.items()}
+        running = Running(name, time.monotonic(), picture.totals(), asked, self.watcher.pulled_total())
         self.fleet.hub.apply(edge_model(self.bundles[name]))
         return running
 
@@ -179,6 +182,7 @@ class Story:
         seconds = time.monotonic() - running.began
         time.sleep(1)  # callers report twice a second
         picture = self.watcher.look()
+        self._demand_callers(picture, running)
         during = picture.totals() - running.totals
         ready = picture.condition("Stalled" if outcome == "RolledBack" else "Ready")
         step = Step(
@@ -193,6 +197,16 @@ class Story:
         self.report.steps.append(step)
         self._narrator.say(f"{step.name}: {outcome} after {step.seconds} s. {step.reason}")
         return step
+
+    def _demand_callers(self, picture: Picture, running: Running) -> None:
+        """`No request failed` says nothing where nobody asked."""
+        silent = [
+            name for name, seen in picture.sites.items() if seen.totals.sent <= running.asked.get(name, 0)
+        ]
+        if silent:
+            raise StoryError(
+                f"{running.name}: no request came from the callers of {', '.join(silent)}\n{_seen(picture)}"
+            )
 
     def promoted(self, now: Picture, name: str) -> bool:
         """Whether every site serves the bundle and the hub says Ready."""
