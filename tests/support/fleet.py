@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgefleet.core import units
-from edgefleet.core.types import OrderWrite
+from edgefleet.core.decisions import OrderWrite
 from support.hubs import MODEL, START, Hub, Raw, bundle, model_raw, version_of
 
 

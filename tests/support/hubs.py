@@ -13,15 +13,8 @@ from typing import Any
 
 import msgspec
 from edgefleet.core import model_pass, names, parse, units
-from edgefleet.core.types import (
-    BundleCheck,
-    Finalizer,
-    ModelDecision,
-    ModelSeen,
-    OrderWrite,
-    RolloutCreate,
-    RolloutPatch,
-)
+from edgefleet.core.decisions import Finalizer, ModelDecision, OrderWrite, RolloutCreate, RolloutPatch
+from edgefleet.core.seen import BundleCheck, ModelSeen
 
 Raw = dict[str, Any]
 

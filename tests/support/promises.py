@@ -6,8 +6,10 @@ The numbers I1 to I11 are those of the design's invariants.
 from typing import Any
 
 from edgefleet.core import liveness, parse, units
+from edgefleet.core.decisions import ModelDecision
 from edgefleet.core.order import Mode, State
-from edgefleet.core.types import Connectivity, ModelDecision, Outcome, RolloutObject, WaveStatus
+from edgefleet.core.seen import RolloutObject
+from edgefleet.core.statuses import Connectivity, Outcome, WaveStatus
 from support.fleet import Site
 from support.hubs import Hub, Raw, changes
 

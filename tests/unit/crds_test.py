@@ -7,8 +7,7 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 import pytest
-from edgefleet.core import names
-from edgefleet.core import types as core
+from edgefleet.core import names, specs, statuses
 from edgefleet.core.order import Canary, Order, OutputCompression, Report, Serving
 from edgefleet.kube import kinds
 from edgefleet.kube.kinds import Kind
@@ -95,13 +94,13 @@ def test_an_edge_deployment_is_the_wire_field_by_field(part: str, struct: type[m
 
 
 HUB = [
-    (kinds.EDGE_MODEL, "spec", core.ModelSpec),
-    (kinds.EDGE_MODEL, "status", core.ModelStatus),
-    (kinds.EDGE_SITE, "spec", core.SiteSpec),
-    (kinds.EDGE_SITE, "status", core.SiteStatus),
-    (kinds.EDGE_ROLLOUT, "spec", core.RolloutSpec),
-    (kinds.EDGE_ROLLOUT, "status", core.RolloutStatus),
-    (kinds.EDGE_AGENT, "spec", core.AgentSpec),
+    (kinds.EDGE_MODEL, "spec", specs.ModelSpec),
+    (kinds.EDGE_MODEL, "status", statuses.ModelStatus),
+    (kinds.EDGE_SITE, "spec", specs.SiteSpec),
+    (kinds.EDGE_SITE, "status", statuses.SiteStatus),
+    (kinds.EDGE_ROLLOUT, "spec", specs.RolloutSpec),
+    (kinds.EDGE_ROLLOUT, "status", statuses.RolloutStatus),
+    (kinds.EDGE_AGENT, "spec", specs.AgentSpec),
 ]
 
 

@@ -8,7 +8,7 @@ from edgefleet.agent.journal import Journal
 from edgefleet.core.fingerprint import fingerprint
 from edgefleet.core.local_record import Record
 from edgefleet.core.order import OrderIdentity
-from edgefleet.core.types import Meta
+from edgefleet.core.seen import Meta
 from edgefleet.kube.client import Object
 
 

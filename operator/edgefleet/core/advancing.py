@@ -10,14 +10,9 @@ import msgspec
 from edgefleet.core import failures, units, waves
 from edgefleet.core.failures import CATCHING_UP, Ledger
 from edgefleet.core.fleet import Fleet
-from edgefleet.core.types import (
-    FailureStrategy,
-    Outcome,
-    RolloutCounts,
-    RolloutObject,
-    RolloutStatus,
-    WaveStatus,
-)
+from edgefleet.core.seen import RolloutObject
+from edgefleet.core.specs import FailureStrategy
+from edgefleet.core.statuses import Outcome, RolloutCounts, RolloutStatus, WaveStatus
 from edgefleet.core.verdict import Verdict
 from edgefleet.core.waves import Hold, Look
 

@@ -12,19 +12,12 @@ import msgspec
 
 from edgefleet.core import names, revision
 from edgefleet.core import order as wire
+from edgefleet.core.decisions import RolloutCreate
 from edgefleet.core.fleet import Fleet
 from edgefleet.core.revision import Wanted
-from edgefleet.core.types import (
-    BundleCheck,
-    Desired,
-    Meta,
-    ModelObject,
-    ModelSpec,
-    Outcome,
-    RolloutCreate,
-    RolloutObject,
-    RolloutSpec,
-)
+from edgefleet.core.seen import BundleCheck, Meta, ModelObject, RolloutObject
+from edgefleet.core.specs import Desired, ModelSpec, RolloutSpec
+from edgefleet.core.statuses import Outcome
 
 CANARY_HASH: Final = "edgefleet.dev/canary"
 """On an EdgeRollout: hash of the canary settings it was last run with; others allow another attempt."""

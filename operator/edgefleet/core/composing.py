@@ -8,9 +8,11 @@ import msgspec
 
 from edgefleet.core import names, revision, units
 from edgefleet.core import order as wire
+from edgefleet.core.decisions import OrderWrite
 from edgefleet.core.fleet import SiteView
 from edgefleet.core.order import Mode, State
-from edgefleet.core.types import ModelSpec, OrderWrite, RolloutObject
+from edgefleet.core.seen import RolloutObject
+from edgefleet.core.specs import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,13 @@ from edgefleet.core import failures, targets, units, waves
 from edgefleet.core import order as wire
 from edgefleet.core.attempts import Attempts
 from edgefleet.core.composing import Composer
+from edgefleet.core.decisions import ObjectDelete, OrderWrite
 from edgefleet.core.fleet import Fleet, SiteView
 from edgefleet.core.order import Mode, Stage, State
+from edgefleet.core.seen import ModelObject, RolloutObject
+from edgefleet.core.specs import ModelSpec
+from edgefleet.core.statuses import Outcome
 from edgefleet.core.targets import Target, Why
-from edgefleet.core.types import (
-    ModelObject,
-    ModelSpec,
-    ObjectDelete,
-    OrderWrite,
-    Outcome,
-    RolloutObject,
-)
 from edgefleet.core.verdict import HUB_BEHIND, Verdict
 
 CATCH_UPS: Final = 50

@@ -9,7 +9,8 @@ from typing import Final
 from edgefleet.core import order as wire
 from edgefleet.core import units
 from edgefleet.core.fleet import SiteView
-from edgefleet.core.types import Failure, RolloutObject
+from edgefleet.core.seen import RolloutObject
+from edgefleet.core.statuses import Failure
 
 LISTED: Final = 200
 """Failures a rollout lists; the counts go on."""

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 
-from edgefleet.core.types import Meta
+from edgefleet.core.seen import Meta
 
 
 def fingerprint(orders: Iterable[Meta], agent_generation: int) -> str:

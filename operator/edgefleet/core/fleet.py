@@ -7,15 +7,9 @@ from functools import cached_property
 
 from edgefleet.core import liveness, names, placement
 from edgefleet.core import order as wire
-from edgefleet.core.types import (
-    Connectivity,
-    Meta,
-    ModelSeen,
-    OrderObject,
-    ReportSeen,
-    Selector,
-    SiteObject,
-)
+from edgefleet.core.seen import Meta, ModelSeen, OrderObject, ReportSeen, SiteObject
+from edgefleet.core.specs import Selector
+from edgefleet.core.statuses import Connectivity
 
 _NO_REPORT = ReportSeen()
 

@@ -1,8 +1,8 @@
 """Which ended rollouts may be forgotten."""
 
 from edgefleet.core.attempts import Attempts
+from edgefleet.core.decisions import ObjectDelete
 from edgefleet.core.fleet import Fleet
-from edgefleet.core.types import ObjectDelete
 
 
 def prune(attempts: Attempts, fleet: Fleet, limit: int) -> tuple[ObjectDelete, ...]:

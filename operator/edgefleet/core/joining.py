@@ -4,7 +4,9 @@ import re
 from typing import Final
 
 from edgefleet.core import names
-from edgefleet.core.types import CsrApprove, CsrDecision, CsrDeny, CsrIgnore, CsrSeen, SiteObject, SiteSpec
+from edgefleet.core.decisions import CsrApprove, CsrDecision, CsrDeny, CsrIgnore
+from edgefleet.core.seen import CsrSeen, SiteObject
+from edgefleet.core.specs import SiteSpec
 
 SIGNER: Final = "kubernetes.io/kube-apiserver-client"
 USAGES: Final = ("client auth",)

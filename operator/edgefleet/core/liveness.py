@@ -5,7 +5,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from edgefleet.core import units
-from edgefleet.core.types import Connectivity, SiteObject, SiteSpec
+from edgefleet.core.seen import SiteObject
+from edgefleet.core.specs import SiteSpec
+from edgefleet.core.statuses import Connectivity
 
 BEATS_TO_ANSWER: Final = 5
 """A site that beats but says nothing about its order for so many beats is unresponsive."""

@@ -10,24 +10,12 @@ from edgefleet.core import advancing, attempts, desired, fleet, history, names, 
 from edgefleet.core.advancing import Advance
 from edgefleet.core.attempts import Attempts, Course, Intent
 from edgefleet.core.composing import Composer, write
+from edgefleet.core.decisions import Finalizer, ModelDecision, ObjectDelete, RolloutCreate, RolloutPatch
 from edgefleet.core.fleet import Fleet
 from edgefleet.core.order import State
-from edgefleet.core.types import (
-    DeletionPolicy,
-    Desired,
-    Finalizer,
-    ModelDecision,
-    ModelObject,
-    ModelSeen,
-    ModelSpec,
-    ObjectDelete,
-    Outcome,
-    RolloutCreate,
-    RolloutObject,
-    RolloutPatch,
-    RolloutStatus,
-    SpecError,
-)
+from edgefleet.core.seen import ModelObject, ModelSeen, RolloutObject, SpecError
+from edgefleet.core.specs import DeletionPolicy, Desired, ModelSpec
+from edgefleet.core.statuses import Outcome, RolloutStatus
 from edgefleet.core.units import timestamp
 from edgefleet.core.verdict import judge
 from edgefleet.core.waves import Hold, Look

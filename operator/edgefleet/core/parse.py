@@ -11,29 +11,28 @@ import msgspec
 
 from edgefleet.core import names, units
 from edgefleet.core import order as wire
-from edgefleet.core.types import (
-    DEFAULT_STEPS,
+from edgefleet.core.seen import (
     AgentObject,
-    AgentSpec,
-    AgentStatus,
     LeaseSeen,
     Meta,
     ModelObject,
-    ModelSpec,
-    ModelStatus,
     NamespaceSeen,
-    Operator,
     OrderObject,
     ReportSeen,
     RolloutObject,
-    RolloutSpec,
-    RolloutStatus,
-    Selector,
     SiteObject,
-    SiteSpec,
-    SiteStatus,
     SpecError,
 )
+from edgefleet.core.specs import (
+    DEFAULT_STEPS,
+    AgentSpec,
+    ModelSpec,
+    Operator,
+    RolloutSpec,
+    Selector,
+    SiteSpec,
+)
+from edgefleet.core.statuses import AgentStatus, ModelStatus, RolloutStatus, SiteStatus
 
 Raw = Mapping[str, Any]
 _T = TypeVar("_T", bound=msgspec.Struct)

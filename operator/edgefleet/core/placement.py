@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from edgefleet.core.types import Expression, Operator, Selector
+from edgefleet.core.specs import Expression, Operator, Selector
 
 
 def matches(selector: Selector, labels: Mapping[str, str]) -> bool:

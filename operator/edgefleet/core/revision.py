@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import msgspec
 
 from edgefleet.core import order as wire
-from edgefleet.core.types import ModelSpec, RolloutObject
+from edgefleet.core.seen import RolloutObject
+from edgefleet.core.specs import ModelSpec
 
 
 def bundle_digest(bundle: str) -> str:

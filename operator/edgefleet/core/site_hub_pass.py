@@ -6,20 +6,13 @@ from typing import Final
 
 from edgefleet.core import conditions, joining, liveness, names, units, verdict
 from edgefleet.core.conditions import FALSE, TRUE, UNKNOWN, State
+from edgefleet.core.decisions import SiteDecision
 from edgefleet.core.fingerprint import fingerprint
 from edgefleet.core.liveness import Liveness
 from edgefleet.core.order import Order, Stage
-from edgefleet.core.types import (
-    AgentSpec,
-    Connectivity,
-    OrderObject,
-    SiteDecision,
-    SiteModels,
-    SiteObject,
-    SiteSeen,
-    SiteStatus,
-    SpecError,
-)
+from edgefleet.core.seen import OrderObject, SiteObject, SiteSeen, SpecError
+from edgefleet.core.specs import AgentSpec
+from edgefleet.core.statuses import Connectivity, SiteModels, SiteStatus
 
 LAST_SEEN_EVERY: Final = timedelta(minutes=10)
 """`lastSeen` is a date whose age grows by itself; writing every beat down would be most of the hub's writes."""

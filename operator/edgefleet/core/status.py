@@ -14,16 +14,9 @@ from edgefleet.core.attempts import Attempts, Course, Intent
 from edgefleet.core.conditions import FALSE, TRUE, UNKNOWN, State
 from edgefleet.core.desired import Orders, approval_to_remove
 from edgefleet.core.fleet import Fleet
-from edgefleet.core.types import (
-    BundleCheck,
-    ModelObject,
-    ModelSpec,
-    ModelStatus,
-    Outcome,
-    RolloutObject,
-    RolloutStatus,
-    SiteCounts,
-)
+from edgefleet.core.seen import BundleCheck, ModelObject, RolloutObject
+from edgefleet.core.specs import ModelSpec
+from edgefleet.core.statuses import ModelStatus, Outcome, RolloutStatus, SiteCounts
 from edgefleet.core.verdict import Verdict
 from edgefleet.core.waves import Hold
 

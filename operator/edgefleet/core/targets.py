@@ -10,7 +10,8 @@ from enum import StrEnum
 from edgefleet.core import verdict
 from edgefleet.core.attempts import Attempts
 from edgefleet.core.fleet import SiteView
-from edgefleet.core.types import Outcome, RolloutObject
+from edgefleet.core.seen import RolloutObject
+from edgefleet.core.statuses import Outcome
 
 
 class Why(StrEnum):

@@ -8,7 +8,7 @@ from edgefleet.core import conditions, liveness, units
 from edgefleet.core import order as wire
 from edgefleet.core.fleet import SiteView
 from edgefleet.core.order import Stage
-from edgefleet.core.types import ReportSeen
+from edgefleet.core.seen import ReportSeen
 
 HUB_BEHIND: Final = "HubBehind"
 """Reason of a site that refuses to go to a lower bundle version because the order names no digest to leave."""

@@ -16,12 +16,9 @@ from edgefleet.core import placement, units
 from edgefleet.core.failures import Ledger
 from edgefleet.core.fleet import Fleet, SiteView
 from edgefleet.core.parse import REST
-from edgefleet.core.types import (
-    RolloutObject,
-    RolloutPolicy,
-    Wave,
-    WaveStatus,
-)
+from edgefleet.core.seen import RolloutObject
+from edgefleet.core.specs import RolloutPolicy, Wave
+from edgefleet.core.statuses import WaveStatus
 from edgefleet.core.verdict import Verdict
 
 FEW_SITES: Final = 10

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from edgefleet.bundle import BundleError, BundleInfo
-from edgefleet.core.types import BundleCheck
+from edgefleet.core.seen import BundleCheck
 from edgefleet.kube.cache import Key
 
 log = logging.getLogger(__name__)

@@ -6,15 +6,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from edgefleet.core import names
-from edgefleet.core.types import (
+from edgefleet.core.decisions import (
     Finalizer,
     ModelDecision,
     ObjectDelete,
     OrderWrite,
     RolloutCreate,
     RolloutPatch,
-    SpecError,
 )
+from edgefleet.core.seen import SpecError
 from edgefleet.handlers.gather import Seen, body
 from edgefleet.handlers.metrics import Metrics
 from edgefleet.handlers.pen import Pen, to_raw

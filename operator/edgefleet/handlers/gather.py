@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from edgefleet.core import names, parse
-from edgefleet.core.types import AgentObject, LeaseSeen, NamespaceSeen, OrderObject, SiteObject
+from edgefleet.core.seen import AgentObject, LeaseSeen, NamespaceSeen, OrderObject, SiteObject
 from edgefleet.kube import kinds
 from edgefleet.kube.cache import Cache, Key
 from edgefleet.kube.client import Api, Object

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from edgefleet import bundle
-from edgefleet.core.types import AgentObject, LeaseSeen, OrderObject, SiteObject
+from edgefleet.core.seen import AgentObject, LeaseSeen, OrderObject, SiteObject
 from edgefleet.handlers.bundles import Bundles
 from edgefleet.handlers.gather import Changed, Seen, model_of, site_of
 from edgefleet.handlers.joining import Joining

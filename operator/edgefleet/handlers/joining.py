@@ -11,7 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from edgefleet.core import joining, names, units
-from edgefleet.core.types import CsrApprove, CsrDeny, CsrIgnore, CsrSeen
+from edgefleet.core.decisions import CsrApprove, CsrDeny, CsrIgnore
+from edgefleet.core.seen import CsrSeen
 from edgefleet.handlers.gather import BINDING, Seen
 from edgefleet.handlers.metrics import Metrics
 from edgefleet.handlers.sites import Sites

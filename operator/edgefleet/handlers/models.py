@@ -4,11 +4,7 @@ import logging
 from datetime import UTC, datetime
 
 from edgefleet.core import model_pass, names, parse
-from edgefleet.core.types import (
-    ModelObject,
-    ModelSeen,
-    SpecError,
-)
+from edgefleet.core.seen import ModelObject, ModelSeen, SpecError
 from edgefleet.handlers.bundles import Bundles
 from edgefleet.handlers.carrying import Carrier
 from edgefleet.handlers.gather import Seen

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from edgefleet.core.types import Status
+from edgefleet.core.statuses import Status
 from edgefleet.kube import apply
 from edgefleet.kube.client import Api, Object
 from edgefleet.kube.kinds import Kind

@@ -5,7 +5,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from edgefleet.core import names, parse, site_hub_pass
-from edgefleet.core.types import AgentSpec, NamespaceSeen, SiteDecision, SiteObject, SiteSeen, SiteStatus
+from edgefleet.core.decisions import SiteDecision
+from edgefleet.core.seen import NamespaceSeen, SiteObject, SiteSeen
+from edgefleet.core.specs import AgentSpec
+from edgefleet.core.statuses import SiteStatus
 from edgefleet.handlers.gather import BINDING, Seen, body
 from edgefleet.handlers.metrics import Metrics
 from edgefleet.handlers.pen import Pen, to_raw

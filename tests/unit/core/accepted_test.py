@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from edgefleet.core import model_pass
-from edgefleet.core.types import BundleCheck
+from edgefleet.core.seen import BundleCheck
 from support.fleet import served, world
 from support.hubs import Hub, bundle
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from edgefleet.core.types import BundleCheck
+from edgefleet.core.seen import BundleCheck
 from support.fleet import World, served, world
 from support.hubs import IMAGE, bundle
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from edgefleet.core import joining, parse
-from edgefleet.core.types import CsrApprove, CsrDeny, CsrIgnore, CsrSeen, NamespaceSeen, SiteObject
+from edgefleet.core.decisions import CsrApprove, CsrDeny, CsrIgnore
+from edgefleet.core.seen import CsrSeen, NamespaceSeen, SiteObject
 from support.hubs import site_raw
 
 KEY, OTHER = "a1" * 32, "b2" * 32

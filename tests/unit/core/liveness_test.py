@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 from edgefleet.core import liveness, parse
-from edgefleet.core.types import Connectivity
+from edgefleet.core.statuses import Connectivity
 from support.hubs import START, Raw, lease_raw, site_raw
 
 LONG_AGO = START - timedelta(days=30)

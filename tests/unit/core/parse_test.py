@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from edgefleet.core import parse
 from edgefleet.core.order import Order
-from edgefleet.core.types import DEFAULT_STEPS, ModelSpec, SiteSpec, SpecError
+from edgefleet.core.seen import SpecError
+from edgefleet.core.specs import DEFAULT_STEPS, ModelSpec, SiteSpec
 from support.fleet import served
 from support.hubs import agent_raw, bundle, lease_raw, model_raw, site_raw
 

@@ -7,7 +7,8 @@ import pytest
 from edgefleet.core import placement, revision
 from edgefleet.core.fingerprint import fingerprint
 from edgefleet.core.order import OutputCompression, Resources, Serving
-from edgefleet.core.types import Meta, Selector
+from edgefleet.core.seen import Meta
+from edgefleet.core.specs import Selector
 
 DIGEST = "sha256:" + "a" * 64
 GIVEN: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """What the hub believes of a report: a newer agent's fields are passed over, made-up numbers are not followed."""
 
 from edgefleet.core import parse
-from edgefleet.core.types import ReportSeen
+from edgefleet.core.seen import ReportSeen
 
 
 def report(**status: object) -> ReportSeen:

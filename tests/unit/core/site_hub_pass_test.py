@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 from edgefleet.core import parse, site_hub_pass
-from edgefleet.core.types import AgentSpec, Connectivity, NamespaceSeen, SiteDecision, SiteSeen
+from edgefleet.core.decisions import SiteDecision
+from edgefleet.core.seen import NamespaceSeen, SiteSeen
+from edgefleet.core.specs import AgentSpec
+from edgefleet.core.statuses import Connectivity
 from support.fleet import served
 from support.hubs import START, agent_raw, lease_raw, raw, site_raw
 

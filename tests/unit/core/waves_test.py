@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from edgefleet.core import model_pass, waves
-from edgefleet.core.types import Wave
+from edgefleet.core.specs import Wave
 from support.fleet import World, served, world
 from support.hubs import bundle, shuffled
 

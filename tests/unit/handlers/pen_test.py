@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from edgefleet.core.types import ModelStatus, WaveStatus
+from edgefleet.core.statuses import ModelStatus, WaveStatus
 from edgefleet.handlers.pen import figures_only, to_raw
 
 LIVE: dict[str, Any] = {

@@ -1,0 +1,169 @@
+"""What the operator and the agents write back: the statuses of all kinds but the report. None: the field is absent."""
+
+from enum import StrEnum
+
+import msgspec
+
+from edgefleet.core import order as wire
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Base of what the operator writes back. None means: the field is absent."""
+
+
+class Outcome(StrEnum):
+    """How a rollout ended."""
+
+    NONE = ""
+    COMPLETE = "Complete"
+    ROLLED_BACK = "RolledBack"
+    ABORTED = "Aborted"
+    SUPERSEDED = "Superseded"
+
+
+class WaveStatus(Status, frozen=True, kw_only=True):
+    """What one wave has come to. Times are the hub's."""
+
+    name: str
+    limit: int
+    """Sites the wave is made of. Fixed when it starts if the spec limits it, else only ever raised."""
+    admitted: int = 0
+    healthy: int = 0
+    failed: int = 0
+    """Never falls, whatever becomes of the sites."""
+    blocked: int = 0
+    unreachable: int = 0
+    started_at: str | None = None
+    soak_started_at: str | None = None
+    completed_at: str | None = None
+
+
+class Failure(Status, frozen=True, kw_only=True):
+    """One site that refused the rollout's revision."""
+
+    site: str
+    reason: str
+    message: str
+    time: str
+    """When the hub learnt of it."""
+    wave: str
+    """Empty: the site was catching up."""
+
+
+class RolloutCounts(Status, frozen=True, kw_only=True):
+    """Sites of the rollout, all waves together."""
+
+    desired: int = 0
+    """Placed, joined, not cordoned, and able to understand orders."""
+    admitted: int = 0
+    in_flight: int = 0
+    healthy: int = 0
+    failed: int = 0
+    blocked: int = 0
+    unreachable: int = 0
+
+
+class RolloutStatus(Status, frozen=True, kw_only=True):
+    """`status` of an EdgeRollout."""
+
+    observed_generation: int = -1
+    conditions: tuple[wire.Condition, ...] = ()
+    outcome: Outcome = Outcome.NONE
+    started_at: str | None = None
+    completed_at: str | None = None
+    """When the outcome was reached, whatever it is."""
+    paused_at: str | None = None
+    """Set while paused, so that a soak goes on where it stood."""
+    waves: tuple[WaveStatus, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    """At most 200; the counts go on."""
+    counts: RolloutCounts = RolloutCounts()
+
+
+class SiteCounts(Status, frozen=True, kw_only=True):
+    """Sites of an EdgeModel by what is known of them now."""
+
+    desired: int = 0
+    """Placed, joined, not cordoned, and able to understand orders."""
+    updated: int = 0
+    """Reported, for the live order, that they serve the target revision."""
+    healthy: int = 0
+    """Serve what their live order says, are ready, and are heard."""
+    unreachable: int = 0
+    failed: int = 0
+    """Refused the target revision."""
+    blocked: int = 0
+
+
+class ModelStatus(Status, frozen=True, kw_only=True):
+    """`status` of an EdgeModel."""
+
+    observed_generation: int = -1
+    conditions: tuple[wire.Condition, ...] = ()
+    current_revision: str = ""
+    """The newest that completed and was not withdrawn."""
+    current_bundle: str = ""
+    """Its bundle, `oci://…@sha256:…`."""
+    target_revision: str = ""
+    """What the spec asks for."""
+    rollout: str = ""
+    """Name of the newest EdgeRollout."""
+    sites: SiteCounts = SiteCounts()
+
+
+class Connectivity(StrEnum):
+    """Whether a site is heard, by the hub's clock."""
+
+    ONLINE = "Online"
+    AWAY = "Away"
+    OFFLINE = "Offline"
+    UNKNOWN = "Unknown"
+
+
+class Inventory(Status, frozen=True, kw_only=True):
+    """What a site is made of, as its agent says."""
+
+    arch: str = ""
+    cpu_features: tuple[str, ...] = ()
+    cpus: int = 0
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    disk_free_bytes: int = 0
+
+
+class SiteModels(Status, frozen=True, kw_only=True):
+    """Models of a site by state."""
+
+    serving: int = 0
+    failed: int = 0
+    blocked: int = 0
+
+
+class SiteStatus(Status, frozen=True, kw_only=True):
+    """`status` of an EdgeSite."""
+
+    observed_generation: int = -1
+    conditions: tuple[wire.Condition, ...] = ()
+    connectivity: Connectivity = Connectivity.UNKNOWN
+    last_seen: str | None = None
+    """The hub's time of a beat, at most ten minutes older than the last one."""
+    public_key_sha256: str | None = msgspec.field(default=None, name="publicKeySHA256")
+    """The key bound to the site: hex SHA-256 of its SubjectPublicKeyInfo."""
+    agent_version: str = ""
+    kubernetes_version: str = ""
+    inventory: Inventory | None = None
+    models: SiteModels = SiteModels()
+
+
+class AgentStatus(Status, frozen=True, kw_only=True):
+    """`status` of an EdgeAgent, as far as the hub reads it."""
+
+    observed_generation: int = -1
+    conditions: tuple[wire.Condition, ...] = ()
+    agent_version: str = ""
+    kubernetes_version: str = ""
+    public_key_sha256: str = msgspec.field(default="", name="publicKeySHA256")
+    understands: tuple[int, ...] = ()
+    """Order versions. Empty: the agent has not reported yet."""
+    inventory: Inventory | None = None
+    clock_skew_seconds: float | None = None
