@@ -7,13 +7,14 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from edgefleet.core import failures, units, waves
+from edgefleet.core import failures, units
 from edgefleet.core.failures import CATCHING_UP, Ledger
 from edgefleet.core.fleet import Fleet
 from edgefleet.core.seen import RolloutObject
 from edgefleet.core.specs import FailureStrategy
 from edgefleet.core.statuses import Outcome, RolloutCounts, RolloutStatus, WaveStatus
 from edgefleet.core.verdict import Verdict
+from edgefleet.core.walking import Walk
 from edgefleet.core.waves import Hold, Look
 
 
@@ -32,7 +33,7 @@ class Advance:
 def advance(look: Look) -> Advance:
     """Look at a running rollout once."""
     before = _unpaused(look)
-    run = waves.Walk(look, {wave.name: wave for wave in before.waves})
+    run = Walk(look, {wave.name: wave for wave in before.waves})
     ledger = failures.learn(look.rollout, look.fleet.views, run.wave_of, look.now)
     run.count(ledger)
     if (breach := run.breach()) is not None:
@@ -47,7 +48,7 @@ def advance(look: Look) -> Advance:
     return Advance(status, hold, run.admitted)
 
 
-def _said(look: Look, before: RolloutStatus, run: waves.Walk, ledger: Ledger) -> RolloutStatus:
+def _said(look: Look, before: RolloutStatus, run: Walk, ledger: Ledger) -> RolloutStatus:
     """The rollout's status as the walk has left it."""
     return msgspec.structs.replace(
         before,
