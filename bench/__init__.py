@@ -5,9 +5,9 @@ import os
 import platform
 
 
-def show(figure: str, **values: object) -> None:
+def show(bench: str, **values: object) -> None:
     """Print one line."""
-    print(json.dumps({"figure": figure, **values}), flush=True)
+    print(json.dumps({"bench": bench, **values}), flush=True)
 
 
 def machine() -> dict[str, object]:

@@ -55,7 +55,10 @@ def build(
 
 def status_of(conditions: Iterable[Condition], kind: str) -> str:
     """Status of a condition; empty when there is none."""
-    return next((condition.status for condition in conditions if condition.type == kind), "")
+    for condition in conditions:
+        if condition.type == kind:
+            return condition.status
+    return ""
 
 
 def _since(before: Condition | None, status: str, now: datetime) -> str:

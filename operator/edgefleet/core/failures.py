@@ -43,7 +43,9 @@ def learn(
     fresh = [
         (view, entry)
         for view in views
-        if view.name not in known and (entry := _refusal_at(view, rollout)) is not None
+        if view.report.refused
+        and view.name not in known
+        and (entry := _refusal_at(view, rollout)) is not None
     ]
     fresh.sort(key=lambda pair: (not _ordered(pair[0], rollout), pair[0].name))
     added = tuple(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
+import msgspec
+
 from edgefleet.core import liveness, names, placement
 from edgefleet.core import order as wire
 from edgefleet.core.seen import Meta, ModelSeen, OrderObject, ReportSeen, SiteObject
@@ -14,9 +16,8 @@ from edgefleet.core.statuses import Connectivity
 _NO_REPORT = ReportSeen()
 
 
-@dataclass(frozen=True, slots=True)
-class SiteView:
-    """One site and what it has to do with the model."""
+class SiteView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One site and what it has to do with the model. A struct: a pass makes one for every site there is."""
 
     name: str
     site: SiteObject | None
@@ -26,7 +27,11 @@ class SiteView:
     """Exists and is selected by the placement."""
     eligible: bool
     """Joined, not cordoned, understands our orders: may be offered something, and is counted."""
+    counted: bool
+    """Placed and eligible: part of the model's numbers."""
     connectivity: Connectivity
+    online: bool
+    """Heard within `offlineAfter`."""
     heard: datetime | None
     meta: Meta | None
     """Of the order; None: there is none."""
@@ -37,16 +42,6 @@ class SiteView:
     """The order, if it says to run something."""
     answered: bool
     """The report answers the live order, not an earlier one or one of an earlier life."""
-
-    @property
-    def online(self) -> bool:
-        """Heard within `offlineAfter`."""
-        return self.connectivity is Connectivity.ONLINE
-
-    @property
-    def counted(self) -> bool:
-        """Part of the model's numbers."""
-        return self.placed and self.eligible
 
     @property
     def readable(self) -> bool:
@@ -84,7 +79,8 @@ def survey(seen: ModelSeen, selector: Selector | None, now: datetime) -> Fleet:
         if view.counted and view.online and alive.changes_in is not None:
             changes.append(alive.changes_in)
     views.extend(_left_over(order) for order in orders.values())
-    return Fleet(tuple(sorted(views, key=lambda view: view.name)), min(changes, default=None))
+    views.sort(key=lambda view: view.name)
+    return Fleet(tuple(views), min(changes, default=None))
 
 
 def offerable(site: SiteObject) -> bool:
@@ -102,13 +98,17 @@ def _view(
     site: SiteObject, order: OrderObject | None, selector: Selector | None, connectivity: Connectivity
 ) -> SiteView:
     readable = _readable(order)
+    placed = selector is not None and placement.matches(selector, site.meta.labels)
+    eligible = offerable(site)
     return SiteView(
         name=site.meta.name,
         site=site,
         labels=site.meta.labels,
-        placed=selector is not None and placement.matches(selector, site.meta.labels),
-        eligible=offerable(site),
+        placed=placed,
+        eligible=eligible,
+        counted=placed and eligible,
         connectivity=connectivity,
+        online=connectivity is Connectivity.ONLINE,
         heard=_heard(site, order),
         meta=order.meta if order else None,
         order=readable,
@@ -120,8 +120,11 @@ def _view(
 
 def _heard(site: SiteObject, order: OrderObject | None) -> datetime | None:
     """Last sign of life that vouches for the report: a beat, or the report itself."""
-    signs = (site.lease.heard if site.lease else None, order.reported if order else None)
-    return max((sign for sign in signs if sign is not None), default=None)
+    beat = site.lease.heard if site.lease is not None else None
+    report = order.reported if order is not None else None
+    if beat is None or report is None:
+        return beat or report
+    return max(beat, report)
 
 
 def _left_over(order: OrderObject) -> SiteView:
@@ -131,7 +134,9 @@ def _left_over(order: OrderObject) -> SiteView:
         labels={},
         placed=False,
         eligible=False,
+        counted=False,
         connectivity=Connectivity.UNKNOWN,
+        online=False,
         heard=None,
         meta=order.meta,
         order=_readable(order),

@@ -7,9 +7,11 @@ from edgefleet.core.fleet import Fleet
 
 def prune(attempts: Attempts, fleet: Fleet, limit: int) -> tuple[ObjectDelete, ...]:
     """Ended rollouts beyond `limit` that nothing needs: neither an order nor a report names them or their revision."""
-    names, revisions = _named(fleet)
     needed = {item.meta.name for item in (attempts.newest, attempts.current) if item is not None}
     ended = [item for item in attempts.all if item.meta.name not in needed]
+    if len(ended) <= limit:
+        return ()
+    names, revisions = _named(fleet)
     return tuple(
         ObjectDelete(name=item.meta.name, uid=item.meta.uid)
         for item in ended[limit:]

@@ -1,8 +1,7 @@
 """Whether a site is heard. Only the hub's clock counts: a site's own may say anything."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from edgefleet.core import units
 from edgefleet.core.seen import SiteObject
@@ -15,8 +14,7 @@ MAX_SKEW: Final = timedelta(minutes=5)
 _DEFAULT: Final = SiteSpec()
 
 
-@dataclass(frozen=True, slots=True)
-class Liveness:
+class Liveness(NamedTuple):
     """Whether a site is heard, and in how many seconds its silence alone would change that."""
 
     connectivity: Connectivity
@@ -33,9 +31,10 @@ def judge(site: SiteObject, operator_started: datetime, now: datetime) -> Livene
         return Liveness(Connectivity.UNKNOWN, None)
     spec = spec_of(site)
     offline_after = units.duration(spec.heartbeat.offline_after)
-    age, uptime = (now - heard).total_seconds(), (now - operator_started).total_seconds()
+    age = (now - heard).total_seconds()
     if age < offline_after:
         return Liveness(Connectivity.ONLINE, offline_after - age)
+    uptime = (now - operator_started).total_seconds()
     if uptime < offline_after:
         return Liveness(_before(site), offline_after - uptime)
     autonomy = max(units.duration(spec.autonomy), offline_after)

@@ -7,9 +7,10 @@ from edgefleet.core.specs import Expression, Operator, Selector
 
 def matches(selector: Selector, labels: Mapping[str, str]) -> bool:
     """Whether labels meet every requirement of a selector; an empty selector means every site."""
-    return all(labels.get(key) == value for key, value in selector.match_labels.items()) and all(
-        _meets(expression, labels) for expression in selector.match_expressions
-    )
+    for key, value in selector.match_labels.items():
+        if labels.get(key) != value:
+            return False
+    return all(_meets(expression, labels) for expression in selector.match_expressions)
 
 
 def _meets(expression: Expression, labels: Mapping[str, str]) -> bool:

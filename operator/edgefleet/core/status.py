@@ -172,13 +172,16 @@ def _sites(facts: Facts) -> SiteCounts:
     last = facts.attempts.last_of(wanted)
     tally: Counter[str] = Counter()
     for view in facts.fleet.counted:
-        order = view.running
         judged = facts.verdicts.get(view.name)
-        tally["updated"] += judged is Verdict.HEALTHY and order is not None and order.revision == wanted
-        tally["healthy"] += judged is Verdict.HEALTHY
-        tally["unreachable"] += not view.online or judged is Verdict.UNREACHABLE
-        tally["blocked"] += judged is Verdict.BLOCKED
-        tally["failed"] += last is not None and targets.refuses(view, last, facts.attempts)
+        if judged is Verdict.HEALTHY:
+            tally["healthy"] += 1
+            tally["updated"] += view.running is not None and view.running.revision == wanted
+        elif judged is Verdict.BLOCKED:
+            tally["blocked"] += 1
+        if not view.online or judged is Verdict.UNREACHABLE:
+            tally["unreachable"] += 1
+        if last is not None and targets.refuses(view, last, facts.attempts):
+            tally["failed"] += 1
     return SiteCounts(desired=len(facts.fleet.counted), **tally)
 
 

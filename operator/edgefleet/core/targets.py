@@ -57,7 +57,7 @@ def member(view: SiteView, rollout: RolloutObject) -> bool:
 def refuses(view: SiteView, rollout: RolloutObject, attempts: Attempts) -> bool:
     """Whether a site failed with a revision: by its own word, or by what the rollout remembers of it."""
     spec = rollout.spec
-    if verdict.refusal(view.report, spec.revision, spec.attempt) is not None:
+    if view.report.refused and verdict.refusal(view.report, spec.revision, spec.attempt) is not None:
         return True
     return view.name in attempts.failed_sites[rollout.meta.name]
 

@@ -49,7 +49,7 @@ def judge(view: SiteView, now: datetime) -> Verdict:
     order = view.running
     if order is None:
         return Verdict.BLOCKED
-    if refusal(view.report, order.revision, order.attempt) is not None:
+    if view.report.refused and refusal(view.report, order.revision, order.attempt) is not None:
         return Verdict.FAILED
     if not view.online or _unresponsive(view, order, now):
         return Verdict.UNREACHABLE
