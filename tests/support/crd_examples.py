@@ -49,6 +49,8 @@ CONDITION: Final[Object] = {
 }
 INVENTORY: Final[Object] = {
     "arch": "arm64",
+    "soc": "rockchip-rk3588",
+    "firmware": "2026.01",
     "cpuFeatures": ["asimd"],
     "cpus": 4,
     "memoryBytes": 1 << 30,

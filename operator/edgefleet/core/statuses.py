@@ -124,6 +124,10 @@ class Inventory(Status, frozen=True, kw_only=True):
     """What a site is made of, as its agent says."""
 
     arch: str = ""
+    soc: str = ""
+    """Chip or board."""
+    firmware: str = ""
+    """Version of what booted the kernel."""
     cpu_features: tuple[str, ...] = ()
     cpus: int = 0
     memory_bytes: int = 0
