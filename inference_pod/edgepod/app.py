@@ -206,14 +206,17 @@ class App:
 
     async def _own_or_gone(self, headers: body.Headers, data: bytes, receive: Receive) -> Reply:
         """The own answer; a slow run is stopped when the caller hangs up."""
-        if self._plane.inline:
-            return await self._own(headers, data)
-        own = asyncio.ensure_future(self._own(headers, data))
+        request = requests.decode(data, headers.header_length, headers.accept_codec)
+        result = self._plane.at_once(request)
+        if result is not None:
+            return self._reply(result.encoded, result.arrays)
+        own = asyncio.ensure_future(self._plane.later(request))
         gone = asyncio.ensure_future(receive())
         try:
             await asyncio.wait((own, gone), return_when=asyncio.FIRST_COMPLETED)
             if own.done():
-                return own.result()
+                result = own.result()
+                return self._reply(result.encoded, result.arrays)
             own.cancel()
             raise body.ClientGone
         finally:

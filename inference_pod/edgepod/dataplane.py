@@ -141,16 +141,24 @@ class Plane:
 
     async def infer(self, request: Request) -> Result:
         """Answer a request. Raises Refused."""
+        result = self.at_once(request)
+        return result if result is not None else await self.later(request)
+
+    def at_once(self, request: Request) -> Result | None:
+        """Answer on the event loop where runs are short; None: it is one for `later`. Raises Refused."""
+        if not self.inline or self._watchdog is None:
+            return None
+        return self._watchdog.guard(self._prepared(request))
+
+    async def later(self, request: Request) -> Result:
+        """Answer from the worker thread; cancelled, the run ends. Raises Refused."""
+        return await self._off_loop(self._prepared(request))
+
+    def _prepared(self, request: Request) -> "functools.partial[Result]":
         engine = self.engine()
-        assert self.identity is not None
         feeds = check_inputs(request.inputs, engine.inputs)
         wanted = _choose_outputs(request, engine.outputs)
-        compute = functools.partial(self._compute, engine, feeds, wanted, request.id)
-        if self.inline and self._watchdog is not None:
-            result = self._watchdog.guard(compute)
-            if result is not None:
-                return result
-        return await self._off_loop(compute)
+        return functools.partial(self._compute, engine, feeds, wanted, request.id)
 
     def _compute(
         self,

@@ -23,15 +23,24 @@ def turns(count: int) -> bytes:
     return pods.json_request({"rounds": np.array(count)})
 
 
+def warmed(pod: Pod) -> Pod:
+    """A pod that has seen that runs are long, and moves them off its event loop."""
+    pod.ready()
+    rounds = 2000
+    while pod.infer(turns(rounds)).status == 200 and pod.health().served.requests < 3:
+        rounds *= 4
+    return pod
+
+
 @pytest.fixture(scope="module")
-def spinner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
-    path = onnx_models.spinner(tmp_path_factory.mktemp("spinner") / "m.onnx")
-    with pods.pod(str(path), "--max-requests", "4", "--timeout", "1.5") as pod:
-        pod.ready()
-        warm = 2000
-        while pod.infer(turns(warm)).status == 200 and pod.health().served.requests < 3:
-            warm *= 4  # until the pod has seen that runs are long, and moves them off its event loop
-        yield pod
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(onnx_models.spinner(tmp_path_factory.mktemp("spinner") / "m.onnx"))
+
+
+@pytest.fixture(scope="module")
+def spinner(model: str) -> Iterator[Pod]:
+    with pods.pod(model, "--max-requests", "4", "--timeout", "1.5") as pod:
+        yield warmed(pod)
 
 
 def test_a_run_that_takes_too_long_is_ended_and_the_next_one_served(spinner: Pod) -> None:
@@ -45,10 +54,8 @@ def test_probes_are_answered_while_the_model_is_busy(spinner: Pod) -> None:
     with ThreadPoolExecutor(1) as callers:
         busy = callers.submit(spinner.infer, turns(FOREVER))
         time.sleep(0.2)
-        started = time.monotonic()
         assert spinner.get("/v2/health/live").status == 200
         assert spinner.get("/v2/health/ready").status == 200
-        assert time.monotonic() - started < 1
         assert not busy.done()
 
 
@@ -91,17 +98,17 @@ def test_an_answer_nobody_reads_keeps_its_place_until_its_caller_is_gone(tmp_pat
         pods.wait_for(lambda: pod.infer(small).status == 200, "the place was not given back")
 
 
-def test_a_run_ends_when_its_caller_leaves(spinner: Pod) -> None:
-    url = urlsplit(spinner.url)
+def test_a_run_ends_when_its_caller_leaves(model: str) -> None:
     body = turns(FOREVER)
-    started = time.monotonic()
-    with socket.create_connection((url.hostname, url.port)) as connection:
-        connection.sendall(
-            b"POST /v2/models/m/infer HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-        )
-        time.sleep(0.2)
-    assert spinner.infer(turns(3)).status == 200
-    assert time.monotonic() - started < 1.3
+    with pods.pod(model, "--max-requests", "1", "--timeout", "600") as pod:
+        url = urlsplit(warmed(pod).url)
+        with socket.create_connection((url.hostname, url.port)) as connection:
+            connection.sendall(
+                b"POST /v2/models/m/infer HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
+                + body
+            )
+            pods.wait_for(lambda: pod.infer(turns(3)).status == 503, "the run did not begin")
+        pods.wait_for(lambda: pod.infer(turns(3)).status == 200, "the run went on without its caller")
 
 
 def test_a_model_that_fails_on_an_input_is_a_500_and_the_next_one_is_served(tmp_path: Path) -> None:
