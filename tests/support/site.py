@@ -365,7 +365,12 @@ class Site:
         if pod.name in self.terminating:
             meta["deletionTimestamp"] = "now"
         statuses = [] if self.behaviours[pod.revision].start == "nokubelet" else [container]
-        return {"metadata": meta, "status": {"conditions": conditions, "containerStatuses": statuses}}
+        limits = {"limits": {"memory": "128Mi"}}
+        return {
+            "metadata": meta,
+            "spec": {"containers": [{"resources": limits}]},
+            "status": {"conditions": conditions, "containerStatuses": statuses},
+        }
 
     def _job_pods(self, item: dict[str, Any]) -> Iterator[dict[str, Any]]:
         behaviour = self.behaviours[item["metadata"]["labels"][rendering.SELFTEST]]

@@ -169,7 +169,9 @@ ORDERS: Final[Mapping[str, Reason]] = {
     "Keeping": Reason("The site is about to forget the model and leave what runs alone."),
     "EvidenceRestarted": Reason("A serving pod was restarted; the step's evidence starts again."),
     "StepPassed": Reason("A step of the canary passed."),
-    "Confirming": Reason("The last step passed; what is left of its evidence is awaited."),
+    "Confirming": Reason(
+        "The canary broke a gate and cannot be asked; callers are kept from it while it is found out whether it lived."
+    ),
     "NotEnoughTraffic": Reason("Too few requests to judge a step by; it holds."),
     "EvidenceUnreadable": Reason("Not every serving pod could be asked; the step holds."),
     "GoldenStandsIn": Reason("Callers are silent, and the golden set stands in for them (onNoTraffic)."),
@@ -185,6 +187,13 @@ ORDERS: Final[Mapping[str, Reason]] = {
     "OutOfMemory": Reason("The pod needed more memory than its limit.", "raise spec.serving.resources"),
     "NotReadyAfterPromotion": Reason("The promoted revision had no ready pod; the site went back."),
     "GoingBack": Reason("The site goes back to the revision it served before."),
+    "InsufficientMemory": Reason(
+        "The new revision does not fit beside what serves, or the site is full; what serves stays.",
+        "free memory at the site, lower the memory of spec.serving.resources, or let the model swap (canary.surge)",
+    ),
+    "InsufficientCpu": Reason(
+        "The pod asks for more CPU than the site has left.", "lower requests.cpu of spec.serving.resources"
+    ),
     "Unschedulable": Reason("The pod does not fit on the site.", "free memory or CPU at the site"),
     "ImagePullFailed": Reason(
         "The pod image cannot be fetched.", "see that the site reaches the image's registry"

@@ -85,7 +85,7 @@ def add_histograms(histograms: Sequence[Sequence[int]]) -> tuple[int, ...]:
 
 def judge(step: Step, rules: Canary, evidence: Evidence, elapsed: float, *, golden_passed: bool) -> Verdict:
     """Say what a step has shown after `elapsed` seconds. A broken gate fails at once, a passed step waits for its duration."""
-    failed = _broken_gate(rules.gates, evidence)
+    failed = broken_gate(rules.gates, evidence)
     if failed is not None:
         return failed
     left = units.duration(step.duration) - elapsed
@@ -103,7 +103,8 @@ def judge(step: Step, rules: Canary, evidence: Evidence, elapsed: float, *, gold
     return Verdict(Outcome.INCONCLUSIVE, "traffic", "NotEnoughTraffic", lacking)
 
 
-def _broken_gate(gates: Gates, evidence: Evidence) -> Verdict | None:
+def broken_gate(gates: Gates, evidence: Evidence) -> Verdict | None:
+    """Return the gate that the evidence breaks, however little of it there is; more of it would not mend that."""
     if evidence.dropped:
         return _fail(
             "errorRate",

@@ -147,9 +147,17 @@ class StepState:
     stable: frozenset[str] = frozenset()
     """Start ids of the serving pods' processes then."""
     lives: frozenset[str] = frozenset()
-    """Lives of the canary's pods then."""
+    """Processes of the canary's pods when it was opened."""
     lost: bool = False
     """A pass gave the serving pods no lease for it, so they forgot what they counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenGate:
+    """A gate the canary broke while it could not be asked whether it lived."""
+
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +178,8 @@ class Progress:
     """Canary steps that have passed."""
     step: StepState | None = None
     steps_opened: int = 0
+    broken: BrokenGate | None = None
+    """Callers are kept from the canary already; whether the model is to blame is being found out."""
     kills: int = 0
     """How often canary pods were ended from outside."""
     retries: int = 0

@@ -8,9 +8,9 @@ from edgepod.contract import TrafficLease
 
 from edgefleet.core import canary, rendering
 from edgefleet.core.canary import Evidence, Split, Verdict
-from edgefleet.core.local import Create, Endpoint, Patch, PodSeen, Progress, StepState
+from edgefleet.core.local import BrokenGate, Create, Endpoint, Patch, PodSeen, Progress, StepState
 from edgefleet.core.local_view import Outcome, View
-from edgefleet.core.order import CanaryProgress, Stage, Step
+from edgefleet.core.order import CanaryProgress, Cause, Stage, Step
 
 SETTLE: Final = 1.0
 """Seconds for a change of endpoints to reach every proxy of the cluster."""
@@ -143,9 +143,14 @@ def _open(view: View) -> Outcome | None:
     if state.begun is not None:
         return None
     serving, fresh = _starts(view.ready(view.active)), _starts(view.ready(view.order.revision))
+    if fresh is not None and fresh != state.lives:
+        return _canary_replaced(view)
     evidence = canary.gather(state.id, [pod.health for pod in view.ready(view.active)])
-    if evidence.complete and serving and fresh:
-        begun = replace(state, begun=view.now, stable=serving, lives=fresh)
+    broken = canary.broken_gate(view.order.canary.gates, evidence)
+    if broken is not None:  # one that hangs at its first request may never be seen to take a step up
+        return _failed(view, broken, evidence, confirmed=fresh is not None)
+    if evidence.complete and serving:
+        begun = replace(state, begun=view.now, stable=serving)
         progress = replace(view.progress, step=begun)
         return replace(_waiting(view, "Step"), progress=progress, lease=lease(view))
     message = "waiting for the serving pods to take the step up"
@@ -159,11 +164,12 @@ def _opened(view: View) -> Outcome:
     if not lists_only(view.seen.canary_endpoints, view.pods(order.revision)):
         return _waiting(view, "Starting", "waiting for the canary's endpoints")
     progress, done = settled(view.progress, f"canary/{order.revision}", view.now)
-    if not done:
+    lives = _starts(view.ready(order.revision))
+    if not done or not lives:
         return replace(_waiting(view, "Starting"), progress=progress)
     number = progress.steps_opened + 1
-    state = StepState(f"{order.revision}-{order.attempt}-{progress.run}-{number}", view.now)
-    progress = replace(progress, step=state, steps_opened=number)
+    name = f"{order.revision}-{order.attempt}-{progress.run}-{number}"
+    progress = replace(progress, step=StepState(name, view.now, lives=lives), steps_opened=number)
     moved = View(replace(view.seen, progress=progress), view.now, view.moment)
     return replace(_waiting(moved, "Starting"), progress=progress, lease=lease(moved))
 
@@ -213,32 +219,52 @@ def _canary_replaced(view: View) -> Outcome:
 
 
 def _evidence_again(view: View, kills: int, message: str) -> Outcome:
-    progress = replace(view.progress, step=None, settled="", kills=kills)
+    progress = replace(view.progress, step=None, broken=None, settled="", kills=kills)
     return replace(_waiting(view, "EvidenceRestarted", message), progress=progress)
 
 
 def _failed(view: View, verdict: Verdict, evidence: Evidence, *, confirmed: bool) -> Outcome:
     """Go back, if the canary can be seen to have lived through it; a killed pod is no bad model."""
-    token = f"confirm/{view.progress.steps_opened}"
-    if confirmed or view.spent(token) > CONFIRM:
-        return replace(
-            view.refuse(verdict.reason, verdict.message),
-            canary=progress_of(view, evidence, verdict.message),
-        )
-    told = progress_of(view, evidence, verdict.message)
+    if confirmed:
+        told = progress_of(view, evidence, verdict.message)
+        return replace(view.refuse(verdict.reason, verdict.message), canary=told)
+    progress = replace(view.progress, broken=BrokenGate(verdict.reason, verdict.message))
+    return replace(_confirming(view, evidence, verdict.message), progress=progress)
+
+
+def confirming(view: View) -> Outcome | None:
+    """Find out whether the model is to blame for a gate it broke; no caller is sent to it meanwhile.
+
+    A pod that hangs gets unready and is ended by its kubelet at last: what is known already must outlive that.
+    """
+    broken, state = view.progress.broken, view.progress.step
+    if broken is None or state is None or view.deployment(view.order.revision) is None:
+        return None
+    pods = view.pods(view.order.revision)
+    for pod in pods:  # how it ended says more than what the callers' pods saw of it
+        if pod.trouble is not None and pod.trouble.cause is Cause.MODEL:
+            return view.refuse(pod.trouble.reason, pod.trouble.message)
+    evidence = canary.gather(state.id, [pod.health for pod in view.ready(view.active)])
+    fresh, known = _starts(pods), {life.partition("/")[0] for life in state.lives}
+    if fresh == state.lives or view.spent(_token(view)) > CONFIRM:
+        told = progress_of(view, evidence, broken.message)
+        return replace(view.refuse(broken.reason, broken.message), canary=told)
+    gone = {pod.uid for pod in pods} != known or any(pod.killed and not pod.ready for pod in pods)
+    if gone or fresh is not None:
+        return _canary_replaced(view)
+    return _confirming(view, evidence, broken.message)
+
+
+def _token(view: View) -> str:
+    return f"confirm/{view.progress.steps_opened}"
+
+
+def _confirming(view: View, evidence: Evidence, message: str) -> Outcome:
     shared = lease(view)
-    # callers are sent to it no more; the step stays, or the serving pods would forget what they saw
+    # the step stays, or the serving pods would forget what they saw
     silent = None if shared is None else replace(shared, shadow=0, weight=0)
-    return Outcome(
-        Stage.CANARY,
-        "Confirming",
-        verdict.message,
-        requeue=PACE,
-        token=token,
-        counting=True,
-        lease=silent,
-        canary=told,
-    )
+    waiting = replace(_waiting(view, "Confirming"), message=message, token=_token(view), counting=True)
+    return replace(waiting, lease=silent, canary=progress_of(view, evidence, message))
 
 
 def _passed(view: View, verdict: Verdict, evidence: Evidence) -> Outcome:

@@ -15,6 +15,9 @@ ENVIRONMENT_EXIT: Final = 2
 """Exit code of edgepod when the model is not to blame."""
 _FROM_OUTSIDE: Final = frozenset({0, 130, 137, 143, 255})
 """Ended by a signal, or with the node; 255 is what a container runtime says that lost track of one."""
+NO_MEMORY: Final = "InsufficientMemory"
+_SCARCE: Final = {"Insufficient memory": NO_MEMORY, "Insufficient cpu": "InsufficientCpu"}
+"""What the scheduler says, and our reason for it."""
 DAMAGED: Final = frozenset({"DigestMismatch", "SizeMismatch", "BadServingDocument"})
 """What a pod says when the site's store gives it other bytes than asked for."""
 _NOT_ITS_FAULT: Final = DAMAGED | {"StoreUnreachable", "CacheFailed", "BadDigest"}
@@ -90,7 +93,7 @@ def pod(item: Object) -> PodSeen | None:
         return None
     container: Object = next(iter(status.get("containerStatuses") or ()), {})
     ready = _condition(status, "Ready").get("status") == "True"
-    trouble, killed = _pod_trouble(status, container)
+    trouble, killed = _pod_trouble(status, container, limited=_limited(item))
     if trouble is not None and trouble.cause is Cause.ENVIRONMENT and ready:
         trouble = None
     return PodSeen(
@@ -115,22 +118,27 @@ def told(health: HealthDocument | None) -> Trouble | None:
     return Trouble(cause, health.reason, "said by the pod itself, see its log")
 
 
-def _pod_trouble(status: Object, container: Object) -> tuple[Trouble | None, bool]:
+def _pod_trouble(status: Object, container: Object, *, limited: bool) -> tuple[Trouble | None, bool]:
     unable = _cannot_start(status, container)
     if unable is not None:
         return unable, False
     ended = _ended(container)
     if ended is None:
         return None, False
-    return _blame(ended, "Crashed"), _killed(ended)
+    return _blame(ended, "Crashed", limited=limited), _killed(ended, limited=limited)
+
+
+def _limited(item: Object) -> bool:
+    """Whether the pod has a memory limit of its own."""
+    containers: Iterable[Object] = (item.get("spec") or {}).get("containers") or ()
+    return any("memory" in ((each.get("resources") or {}).get("limits") or {}) for each in containers)
 
 
 def _cannot_start(status: Object, container: Object) -> Trouble | None:
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("status") == "False":
         message = scheduled.get("message", "")
-        short = next((what for what in ("memory", "cpu") if f"Insufficient {what}" in message), "")
-        reason = f"Insufficient{short.title()}" if short else "Unschedulable"
+        reason = next((why for what, why in _SCARCE.items() if what in message), "Unschedulable")
         return Trouble(Cause.ENVIRONMENT, reason, message)
     waiting = (container.get("state") or {}).get("waiting") or {}
     reason, message = waiting.get("reason", ""), waiting.get("message", "")
@@ -149,19 +157,22 @@ def _ended(container: Object) -> Object | None:
     return None
 
 
-def _killed(ended: Object) -> bool:
-    return ended.get("reason") != "OOMKilled" and ended.get("exitCode") in _FROM_OUTSIDE
+def _killed(ended: Object, *, limited: bool) -> bool:
+    """Whether it was ended from outside. Out of memory without a limit is the node's: who filled it, nobody knows."""
+    if ended.get("reason") == "OOMKilled":
+        return not limited
+    return ended.get("exitCode") in _FROM_OUTSIDE
 
 
-def _blame(ended: Object, reason: str) -> Trouble | None:
+def _blame(ended: Object, reason: str, *, limited: bool) -> Trouble | None:
     """Say whose fault the end of a container was; None when it was ended from outside."""
     code, text = ended.get("exitCode"), str(ended.get("message") or "").strip()[-500:]
+    if _killed(ended, limited=limited):
+        return None
     if ended.get("reason") == "OOMKilled":
         return Trouble(Cause.MODEL, "OutOfMemory", "it needed more memory than its limit")
     if code == ENVIRONMENT_EXIT:
         return Trouble(Cause.ENVIRONMENT, "PodEnvironment", text)
-    if _killed(ended):
-        return None
     return Trouble(Cause.MODEL, reason, f"exit code {code}{': ' if text else ''}{text}")
 
 
@@ -183,7 +194,7 @@ def job(item: Object, pods: Iterable[Object]) -> JobSeen:
         attempt=int(attempt) if attempt.isdecimal() else -1,
     )
     for made in pods:
-        found = _tested(seen, made.get("status") or {})
+        found = _tested(seen, made)
         if found is not None:
             return found
     failed = _condition(status, "Failed")
@@ -193,11 +204,12 @@ def job(item: Object, pods: Iterable[Object]) -> JobSeen:
     return seen
 
 
-def _tested(seen: JobSeen, status: Object) -> JobSeen | None:
+def _tested(seen: JobSeen, made: Object) -> JobSeen | None:
+    status: Object = made.get("status") or {}
     container: Object = next(iter(status.get("containerStatuses") or ()), {})
     ended = (container.get("state") or {}).get("terminated")
     if ended is not None:
-        return _ended_test(seen, ended)
+        return _ended_test(seen, ended, limited=_limited(made))
     trouble = _cannot_start(status, container)
     if trouble is not None:
         return _with(seen, trouble=trouble)
@@ -205,7 +217,7 @@ def _tested(seen: JobSeen, status: Object) -> JobSeen | None:
     return _with(seen, running=True) if running else None
 
 
-def _ended_test(seen: JobSeen, ended: Object) -> JobSeen:
+def _ended_test(seen: JobSeen, ended: Object, *, limited: bool) -> JobSeen:
     try:
         report: SelfTestReport | None = SelfTestReport.from_json(str(ended.get("message") or ""))
     except ContractError:
@@ -215,7 +227,7 @@ def _ended_test(seen: JobSeen, ended: Object) -> JobSeen:
         return _with(seen, trouble=_outside(report), ended=True)
     if report is not None and report.passed == (code == 0):
         return _with(seen, report=report, ended=True)
-    trouble = _blame(ended, "SelfTestCrashed")
+    trouble = _blame(ended, "SelfTestCrashed", limited=limited)
     if trouble is None:
         trouble = Trouble(Cause.ENVIRONMENT, "SelfTestKilled", f"exit code {code} without a report")
     return _with(seen, trouble=trouble, ended=True)

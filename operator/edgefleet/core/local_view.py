@@ -205,7 +205,7 @@ class View:
             Remember(record),
             f"{order.revision} failed: {reason}",
             requeue=0.0,
-            progress=replace(self.progress, step=None, kills=0),
+            progress=replace(self.progress, step=None, broken=None, kills=0),
         )
 
     def approve(self, staged: Staged, self_test: SelfTest | None) -> Record:

@@ -11,7 +11,7 @@ from typing import Final
 
 from edgepod.contract import TrafficLease
 
-from edgefleet.core import local_install, local_keep, local_report
+from edgefleet.core import local_canary, local_install, local_keep, local_report
 from edgefleet.core.canary import LEASE_FRESH
 from edgefleet.core.local import LocalDecision, LocalSeen, Progress, Remember, Wait
 from edgefleet.core.local_view import Outcome, View
@@ -36,6 +36,7 @@ _RULES: Final = (
     local_install.fetch,
     local_install.self_test,
     local_install.start,
+    local_canary.confirming,
     local_install.ready,
     local_install.canary_steps,
     local_install.promote,

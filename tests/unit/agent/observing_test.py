@@ -9,6 +9,7 @@ from edgepod.contract import SelfTestReport
 
 MODEL, OUTSIDE = Cause.MODEL, Cause.ENVIRONMENT
 READY = [{"type": "Ready", "status": "True"}]
+LIMITED = {"containers": [{"resources": {"limits": {"memory": "128Mi"}}}]}
 
 
 def ended(code: int, reason: str = "Error", message: str = "") -> dict[str, Any]:
@@ -40,6 +41,7 @@ PODS = [
 def raw(container: dict[str, Any], conditions: list[dict[str, str]]) -> dict[str, Any]:
     return {
         "metadata": {"name": "p", "uid": "u", "labels": {}},
+        "spec": LIMITED,
         "status": {"conditions": conditions, "containerStatuses": [{"restartCount": 1, **container}]},
     }
 
@@ -112,12 +114,25 @@ def test_a_self_test(
     state: dict[str, Any], report: SelfTestReport | None, cause: Cause | None, reason: str, over: bool
 ) -> None:
     job = {"metadata": {"name": "j", "uid": "u", "labels": {}}}
-    pods = [{"metadata": {}, "status": {"containerStatuses": [{"state": state}]}}]
+    pods = [{"metadata": {}, "spec": LIMITED, "status": {"containerStatuses": [{"state": state}]}}]
     seen = local_observe.job(job, pods)
     assert seen.report == report
     assert (seen.trouble.cause if seen.trouble else None) is cause
     assert (seen.trouble.reason if seen.trouble else "") == reason
     assert seen.ended is over
+
+
+def test_out_of_memory_without_a_limit_is_the_nodes_and_nobody_knows_who_filled_it() -> None:
+    found = raw({"lastState": ended(137, "OOMKilled")}, [])
+    del found["spec"]
+    seen = local_observe.pod(found)
+    assert seen is not None
+    assert (seen.killed, seen.trouble) == (True, None)
+    job = {"metadata": {"name": "j", "uid": "u", "labels": {}}}
+    pod = {"metadata": {}, "status": {"containerStatuses": [{"state": ended(137, "OOMKilled")}]}}
+    tested = local_observe.job(job, [pod])
+    assert tested.trouble is not None
+    assert (tested.trouble.cause, tested.trouble.reason) == (OUTSIDE, "SelfTestKilled")
 
 
 def test_a_job_that_lost_its_pod_is_tried_again() -> None:
