@@ -10,6 +10,7 @@ Where nothing is to be done, it is well or moves by itself.
 """
 PARTS = {
     "EdgeModel and EdgeRollout": reasons.MODELS,
+    "Why a site is not chosen": reasons.PLACEMENT,
     "EdgeSite": reasons.SITES,
     "Joining and the link": reasons.JOINING,
     "Orders on a site (EdgeDeployment)": reasons.ORDERS,

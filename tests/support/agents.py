@@ -126,7 +126,9 @@ class Agent:
                     **os.environ,
                     **self.environment,
                     "TMPDIR": str(self.folder / "tmp"),
-                    "PYTHONPATH": str(Path(__file__).parents[1]),
+                    "PYTHONPATH": os.pathsep.join(
+                        (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", ""))
+                    ).rstrip(os.pathsep),
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -64,7 +64,7 @@ FULL: Final[dict[Kind, Object]] = {
         "spec": {
             "bundle": BUNDLE,
             "variants": ["int8", "fp32"],
-            "placement": {"siteSelector": SELECTOR},
+            "placement": {"siteSelector": SELECTOR, "jurisdictions": ["EU", "UK"]},
             "serving": SERVING,
             "canary": CANARY,
             "rollout": {
@@ -94,7 +94,16 @@ FULL: Final[dict[Kind, Object]] = {
             "currentBundle": BUNDLE,
             "targetRevision": "0123456789",
             "rollout": "digits-1",
-            "sites": dict.fromkeys(("desired", "updated", "healthy", "unreachable", "failed", "blocked"), 1),
+            "bundle": {
+                "reference": BUNDLE,
+                "version": 3,
+                "variants": [
+                    {"name": "int8", "cpuFeatures": ["avx2"], "memoryBytes": 1 << 26, "sizeBytes": 1 << 20}
+                ],
+            },
+            "sites": dict.fromkeys(
+                ("desired", "updated", "healthy", "unreachable", "failed", "blocked", "unfit"), 1
+            ),
         },
     },
     kinds.EDGE_SITE: {
@@ -103,6 +112,7 @@ FULL: Final[dict[Kind, Object]] = {
             "heartbeat": {"interval": "120s", "offlineAfter": "6m"},
             "autonomy": "168h",
             "cordoned": True,
+            "jurisdiction": "EU",
             "publicKeySHA256": "5a" * 32,
         },
         "status": {
@@ -158,13 +168,14 @@ FULL: Final[dict[Kind, Object]] = {
     },
     kinds.EDGE_AGENT: {
         "metadata": {"name": names.AGENT},
-        "spec": {"heartbeatInterval": "120s", "cordoned": True},
+        "spec": {"heartbeatInterval": "120s", "cordoned": True, "jurisdiction": "EU"},
         "status": {
             "observedGeneration": 1,
             "conditions": [CONDITION],
             "agentVersion": "0.1.0",
             "kubernetesVersion": "v1.36.3+k3s1",
             "publicKeySHA256": "5a" * 32,
+            "jurisdiction": "EU",
             "understands": [names.ORDER_VERSION],
             "inventory": INVENTORY,
             "orphans": ["vision.digits"],
@@ -191,6 +202,7 @@ FULL: Final[dict[Kind, Object]] = {
             "offeredAt": NOW,
             "validFor": "24h",
             "replaces": DIGEST,
+            "jurisdictions": ["EU", "UK"],
         },
         "status": {
             "observedGeneration": 1,

@@ -37,6 +37,10 @@ NOT_A_BUNDLE: Final = "must be oci://host[:port]/repository@sha256:<64 hex digit
 VARIANT: Final = (
     "must be the name of a variant: lower-case letters, digits, '-', '_', '.', at most 32 characters"
 )
+JURISDICTION: Final = (
+    "must be the name of a jurisdiction: upper-case letters, digits and '-', a letter first, "
+    "at most 16 characters, such as EU"
+)
 LABELS: Final = "must be label keys with label values, such as country: de"
 OPERATOR: Final = "In and NotIn need values, Exists and DoesNotExist take none"
 QUANTITY: Final = 'must be a Kubernetes quantity above 0, in quotes, such as "250m", "1" or "256Mi"'
@@ -109,6 +113,13 @@ _MODEL: Final[dict[str, Refused]] = {
     ),
     "a variant with a slash is refused": _field("spec.variants.0", "int8/x", VARIANT),
     **_selector("spec.placement.siteSelector", "placement"),
+    "a jurisdiction in small letters is refused": _field(
+        "spec.placement.jurisdictions.0", "eu", JURISDICTION
+    ),
+    "a jurisdiction that starts with a digit is refused": _field(
+        "spec.placement.jurisdictions.0", "3G", JURISDICTION
+    ),
+    "an empty jurisdiction is refused": _field("spec.placement.jurisdictions.0", "", JURISDICTION),
     "cpu requested above its limit is refused": Refused(
         {"spec.serving.resources.requests.cpu": "1001m"},
         "spec.serving.resources",
@@ -216,6 +227,7 @@ _MODEL: Final[dict[str, Refused]] = {
 }
 
 _SITE: Final[dict[str, Refused]] = {
+    "a site's jurisdiction in small letters is refused": _field("spec.jurisdiction", "eu", JURISDICTION),
     "a site's name with a dot is refused": Refused({"metadata.name": "a.b"}, "", SITE_NAME),
     "a site's name of 51 characters is refused": Refused({"metadata.name": "a" * 51}, "", SITE_NAME),
     "a normal absence shorter than being away is refused": Refused(

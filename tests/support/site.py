@@ -135,6 +135,7 @@ class Site:
         self.unreadable = ""
         self.hub_silent: float | None = 0.0
         self.taken = ""
+        self.jurisdiction = ""
         self.stale_slices: dict[str, list[dict[str, Any]]] = {}
         """By Service: what its EndpointSlices still say, while their controller is behind."""
         self.runs = 0
@@ -189,6 +190,7 @@ class Site:
             endpoints=local_observe.endpoints(self._slices("team-digits")),
             canary_endpoints=local_observe.endpoints(self._slices("team-digits-canary")),
             taken=self.taken,
+            jurisdiction=self.jurisdiction,
             fetch=self._fetch_state(),
             hub_silent=self.hub_silent,
             progress=self.progress,

@@ -63,6 +63,7 @@ class Agent:
             self._pods,
             self._leases,
             self.link,
+            settings.jurisdiction,
         )
         self._queue: Queue[str] = Queue(
             "models",
@@ -183,6 +184,8 @@ class Agent:
             "storeBytes": self._fetcher.store.usage().blob_bytes,
             "conditions": self._conditions(),
         }
+        if self.passes.jurisdiction:
+            status["jurisdiction"] = self.passes.jurisdiction
         if self._kubernetes:
             status["kubernetesVersion"] = self._kubernetes
         if link is not None and link.skew is not None:

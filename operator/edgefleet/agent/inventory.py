@@ -13,25 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from edgefleet.core.placement import TOLD_FEATURES
+
 _ARCH: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
-_TOLD: Final = (
-    "sse4",
-    "ssse3",
-    "avx",
-    "amx",
-    "fma",
-    "f16c",
-    "bmi",
-    "popcnt",
-    "vnni",
-    "asimd",
-    "neon",
-    "sve",
-    "i8mm",
-    "bf16",
-    "fphp",
-)
-"""Beginnings of the features that decide how fast a model runs; the rest stays here."""
 _GRAIN: Final = 256 << 20
 """Free space is told in such steps, bytes: it changes all the time."""
 LIMIT: Final = 63
@@ -83,7 +67,7 @@ def read(root: Path = Path("/")) -> Inventory:
 def status(found: Inventory, store: Path) -> dict[str, Any]:
     """Render it for EdgeAgent.status.inventory."""
     disk = shutil.disk_usage(store)
-    told = sorted(item for item in found.cpu_features if item.startswith(_TOLD) and len(item) <= 32)
+    told = sorted(item for item in found.cpu_features if item.startswith(TOLD_FEATURES) and len(item) <= 32)
     return {
         "arch": found.arch,
         "soc": found.soc,

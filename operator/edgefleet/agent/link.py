@@ -192,6 +192,9 @@ class Link:
         if policy != self._journal.policy:
             await self._journal.set_policy(policy)
             self._policy_changed.set()
+            self._agent_now.set()
+            for name in self._journal.models:  # what was allowed may be so no more, and the other way round
+                self._ring(name)
 
     @property
     def interval(self) -> float:

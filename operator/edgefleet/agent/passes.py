@@ -83,6 +83,8 @@ class Passes:
     pods: Pods
     leases: Leases
     link: Link | None
+    own_jurisdiction: str = ""
+    """The site's own word, which wins over its hub's."""
     steps: dict[str, int] = field(default_factory=dict)
     """Steps taken, by kind, for metrics."""
     _models: dict[str, _Model] = field(default_factory=dict)
@@ -92,6 +94,12 @@ class Passes:
         """Return stage and active revision by model, as last reported."""
         told = ((name, model.reported) for name, model in self._models.items())
         return {name: (item.stage.value, item.active_revision) for name, item in told if item is not None}
+
+    @property
+    def jurisdiction(self) -> str:
+        """Whose law this site is under; empty: nobody said."""
+        said = self.journal.policy.spec.get("jurisdiction")
+        return self.own_jurisdiction or (said if isinstance(said, str) else "")
 
     async def look(self, name: str) -> float | None:
         """Do one step for one model. Returns seconds until the next look. Raises ApiError, JournalError."""
@@ -160,11 +168,14 @@ class Passes:
             unreadable=unreadable,
             taken=self._taken(model),
             fetch=self.fetcher.state(name, order, record) if order is not None else None,
+            jurisdiction=self.jurisdiction,
             hub_silent=silent,
             progress=model.progress,
             reported=model.reported,
             place=self.place,
         )
+        if local_view.View(seen, time.monotonic(), datetime.now(UTC)).outside:
+            self.fetcher.drop(name)
         documents = await self.pods.read(gather.worth_asking(seen))
         pods = tuple(_with_health(pod, documents.get(pod.uid)) for pod in seen.pods)
         await self._repair(record, pods)

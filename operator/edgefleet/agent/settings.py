@@ -15,6 +15,8 @@ DEFAULT_STORE: Final = "/var/lib/edgefleet"
 DEFAULT_PORT: Final = 8081
 _SITE: Final = re.compile(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?")
 
+_JURISDICTION: Final = re.compile(r"[A-Z][A-Z0-9-]{0,15}")
+
 
 class SettingsError(ValueError):
     """A setting cannot be used; the message names it and says what it must be."""
@@ -47,6 +49,8 @@ class Settings:
     port: int
     """Of traffic leases, /healthz and /metrics."""
     pod_port: int
+    jurisdiction: str = ""
+    """Whose law the site is under, by its own word, which its hub cannot change; empty: what the hub says counts."""
     verbose: bool = False
 
 
@@ -69,6 +73,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
         registry=_registry(env),
         port=flags.port,
         pod_port=flags.pod_port,
+        jurisdiction=_jurisdiction(env),
         verbose=flags.verbose,
     )
 
@@ -90,6 +95,15 @@ def _hub(env: Mapping[str, str]) -> HubSettings | None:
         )
     token = env.get("EDGEFLEET_JOIN_TOKEN_FILE", "")
     return HubSettings(server, Path(ca_file), site, Path(token) if token else None)
+
+
+def _jurisdiction(env: Mapping[str, str]) -> str:
+    found = env.get("EDGEFLEET_JURISDICTION", "")
+    if found and not _JURISDICTION.fullmatch(found):
+        raise SettingsError(
+            f"EDGEFLEET_JURISDICTION={found}: must be 1 to 16 of A-Z, 0-9 and -, a letter first, such as EU"
+        )
+    return found
 
 
 def _place(env: Mapping[str, str]) -> Place:

@@ -28,7 +28,8 @@ MODELS: Final[Mapping[str, Reason]] = {
     ),
     "InvalidSpec": Reason("The spec cannot be used; the message names the field.", "correct the spec"),
     "NoSitesMatch": Reason(
-        "The placement selects no site.", "correct spec.placement.siteSelector or label EdgeSites"
+        "The placement selects no site, or none that may or can run the model; the message says why.",
+        "correct spec.placement, label EdgeSites, or `edgefleet explain model MODEL --site SITE`",
     ),
     "NewRevision": Reason("A rollout is about to start."),
     "WaveRunning": Reason("A wave of sites is at work."),
@@ -71,6 +72,28 @@ MODELS: Final[Mapping[str, Reason]] = {
     ),
     "NoGoodRevision": Reason("There is no revision the site could go to; it keeps what it runs."),
 }
+
+PLACEMENT: Final[Mapping[str, Reason]] = {
+    "NotSelected": Reason(
+        "The site's labels do not match spec.placement.siteSelector.",
+        "label the EdgeSite or correct the selector",
+    ),
+    "JurisdictionMismatch": Reason(
+        "The model may run in other jurisdictions only. At a site: by its own word (chart value site.jurisdiction), "
+        "else by its EdgeSite; nothing is pulled, what serves goes on.",
+        "correct spec.placement.jurisdictions, spec.jurisdiction of the EdgeSite, or site.jurisdiction at the site",
+    ),
+    "NotJoined": Reason("No box has joined under the site's name, or its agent has told nothing yet."),
+    "Cordoned": Reason("The site gets no offers.", "spec.cordoned: false on the EdgeSite"),
+    "InsufficientMemory": Reason(
+        "The site has less memory than the pods need at their peak: spec.serving.replicas and one more.",
+        "lower spec.serving.resources.limits.memory or replicas, or leave the site out of the placement",
+    ),
+    "InsufficientDisk": Reason(
+        "The bundle's files are larger than the site's disk.", "leave the site out of the placement"
+    ),
+}
+"""Why a site is not chosen for a model; these come from `core.placement`."""
 
 SITES: Final[Mapping[str, Reason]] = {
     "WaitingForJoin": Reason("No box has joined under this name.", "edgefleet site token NAME"),
@@ -219,4 +242,4 @@ def _of_bundles() -> dict[str, Reason]:
 
 
 BUNDLES: Final[Mapping[str, Reason]] = _of_bundles()
-KNOWN: Final[Mapping[str, Reason]] = {**BUNDLES, **ORDERS, **JOINING, **SITES, **MODELS}
+KNOWN: Final[Mapping[str, Reason]] = {**BUNDLES, **ORDERS, **JOINING, **SITES, **PLACEMENT, **MODELS}

@@ -168,12 +168,8 @@ def intend(
         if newest is last:
             return Intent(wanted, Course.FOLLOW)
         return Intent(wanted, Course.FAILED_BEFORE, _failed_before(last, attempts))
-    if not fleet.placed:
-        return Intent(
-            wanted,
-            Course.NO_SITES,
-            "spec.placement.siteSelector matches no EdgeSite: correct it or label sites",
-        )
+    if fleet.nobody:
+        return Intent(wanted, Course.NO_SITES, fleet.nobody)
     return Intent(wanted, Course.START) if last is not None else accepted(wanted, spec, bundle)
 
 

@@ -49,6 +49,7 @@ class Composer:
             wave=wave,
             offered_at=units.timestamp(self.now),
             replaces=self._replaces(view, revision.bundle_digest(frozen.bundle)),
+            jurisdictions=self.spec.placement.jurisdictions,
         )
         return write(view, self.namespace, self.name, order, reason)
 

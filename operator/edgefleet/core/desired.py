@@ -170,6 +170,8 @@ def _adjust(
     stuck = view.answered and view.report.stage == Stage.REJECTED and view.report.reason == HUB_BEHIND
     if stuck and left in compose.digests and order.replaces != left:
         return compose.change(view, "Replaces", replaces=left), False
+    if order.jurisdictions != given.spec.placement.jurisdictions:
+        return compose.change(view, "Jurisdictions", jurisdictions=given.spec.placement.jurisdictions), False
     if order.serving.replicas != given.spec.serving.replicas:
         serving = given.composer.spec.serving
         changed = _with_replicas(order.serving, serving.replicas)

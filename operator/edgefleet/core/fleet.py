@@ -1,5 +1,6 @@
 """The sites of one model as its decision sees them: site, order and report side by side, sorted by name."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,13 +8,17 @@ from functools import cached_property
 
 import msgspec
 
-from edgefleet.core import liveness, names, placement
+from edgefleet.core import liveness, placement, revision
 from edgefleet.core import order as wire
+from edgefleet.core.placement import Fit
 from edgefleet.core.seen import Meta, ModelSeen, OrderObject, ReportSeen, SiteObject
-from edgefleet.core.specs import Selector
-from edgefleet.core.statuses import Connectivity
+from edgefleet.core.specs import ModelSpec
+from edgefleet.core.statuses import Connectivity, VariantNeeds
 
 _NO_REPORT = ReportSeen()
+_GONE = Fit(placement.Reason.NOT_SELECTED, "there is no EdgeSite of the name any more")
+_NAMED = 3
+"""Unfit sites a message names."""
 
 
 class SiteView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -23,10 +28,12 @@ class SiteView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     site: SiteObject | None
     """None: an order is left of a site that was deleted."""
     labels: Mapping[str, str]
+    fit: Fit
+    """Whether the site may be offered the model, and why not."""
     placed: bool
-    """Exists and is selected by the placement."""
+    """Exists and is selected by the placement, in a jurisdiction it allows."""
     eligible: bool
-    """Joined, not cordoned, understands our orders: may be offered something, and is counted."""
+    """Joined, not cordoned, understands our orders, has what it takes: may be offered something, and is counted."""
     counted: bool
     """Placed and eligible: part of the model's numbers."""
     connectivity: Connectivity
@@ -67,14 +74,41 @@ class Fleet:
         """Placed sites that can take part."""
         return tuple(view for view in self.views if view.counted)
 
+    @cached_property
+    def unfit(self) -> tuple[SiteView, ...]:
+        """Placed sites without what the model needs."""
+        return tuple(view for view in self.views if view.fit.unfit)
 
-def survey(seen: ModelSeen, selector: Selector | None, now: datetime) -> Fleet:
-    """Put sites, orders and reports together. Without a selector no site is placed."""
+    @cached_property
+    def nobody(self) -> str:
+        """Why the model can run on no site at all, and what to do; empty: there is one it is meant for."""
+        if len(self.placed) > len(self.unfit):
+            return ""
+        meant = [view for view in self.views if view.fit.reason is not placement.Reason.NOT_SELECTED]
+        if not meant:
+            return "spec.placement.siteSelector matches no EdgeSite: correct it or label sites"
+        tally = Counter(view.fit.reason.value for view in meant)
+        counts = ", ".join(f"{number} {reason}" for reason, number in sorted(tally.items()))
+        named = "; ".join(f"{view.name}: {view.fit.message}" for view in meant[:_NAMED])
+        more = f" and {len(meant) - _NAMED} more" if len(meant) > _NAMED else ""
+        return (
+            f"spec.placement.siteSelector matches {len(meant)} EdgeSites and the model may run on none of them: "
+            f"{counts} ({named}{more})"
+        )
+
+
+def survey(seen: ModelSeen, spec: ModelSpec | None, now: datetime) -> Fleet:
+    """Put sites, orders and reports together. Without a spec no site is placed."""
     orders = {order.site: order for order in seen.orders}
+    ask = placement.NOBODY if spec is None else placement.asked(spec, needs(seen, spec))
     views, changes = [], []
     for site in seen.sites:
         alive = liveness.judge(site, seen.operator_started, now)
-        view = _view(site, orders.pop(site.meta.name, None), selector, alive.connectivity)
+        order = orders.pop(site.meta.name, None)
+        fit = placement.judge(site, ask)
+        if fit.unfit and order is not None and spec is not None and _proven(order, spec):
+            fit = placement.FITS
+        view = _view(site, order, fit, alive.connectivity)
         views.append(view)
         if view.counted and view.online and alive.changes_in is not None:
             changes.append(alive.changes_in)
@@ -83,30 +117,40 @@ def survey(seen: ModelSeen, selector: Selector | None, now: datetime) -> Fleet:
     return Fleet(tuple(views), min(changes, default=None))
 
 
-def offerable(site: SiteObject) -> bool:
-    """Whether a site may get offers: joined, heard once, not cordoned, and its agent understands our orders."""
+def needs(seen: ModelSeen, spec: ModelSpec) -> tuple[VariantNeeds, ...]:
+    """What the variants of the bundle ask for: as just looked up, or as the status remembers; empty: not known."""
+    if seen.bundle is not None and seen.bundle.ok and seen.bundle.bundle == spec.bundle:
+        return seen.bundle.needs
+    known = seen.model.status.bundle if seen.model is not None else None
+    if known is None or revision.bundle_digest(known.reference) != revision.bundle_digest(spec.bundle):
+        return ()
+    return known.variants
+
+
+def _proven(order: OrderObject, spec: ModelSpec) -> bool:
+    """Whether what the spec asks for serves there already: no reckoning says more than that."""
+    found, report = _readable(order), order.report
     return (
-        site.lease is not None
-        and site.agent is not None
-        and not site.meta.deleting
-        and not liveness.spec_of(site).cordoned
-        and names.ORDER_VERSION in site.agent.status.understands
+        found is not None
+        and _answers(order)
+        and report.stage == wire.Stage.SERVING
+        and report.active_revision == found.revision
+        and revision.bundle_digest(found.bundle) == revision.bundle_digest(spec.bundle)
+        and found.variants == spec.variants
+        and revision.without_replicas(found.serving) == revision.without_replicas(spec.serving)
     )
 
 
-def _view(
-    site: SiteObject, order: OrderObject | None, selector: Selector | None, connectivity: Connectivity
-) -> SiteView:
+def _view(site: SiteObject, order: OrderObject | None, fit: Fit, connectivity: Connectivity) -> SiteView:
     readable = _readable(order)
-    placed = selector is not None and placement.matches(selector, site.meta.labels)
-    eligible = offerable(site)
     return SiteView(
         name=site.meta.name,
         site=site,
         labels=site.meta.labels,
-        placed=placed,
-        eligible=eligible,
-        counted=placed and eligible,
+        fit=fit,
+        placed=fit.placed,
+        eligible=fit.eligible,
+        counted=fit.placed and fit.eligible,
         connectivity=connectivity,
         online=connectivity is Connectivity.ONLINE,
         heard=_heard(site, order),
@@ -132,6 +176,7 @@ def _left_over(order: OrderObject) -> SiteView:
         name=order.site,
         site=None,
         labels={},
+        fit=_GONE,
         placed=False,
         eligible=False,
         counted=False,

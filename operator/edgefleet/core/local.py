@@ -210,6 +210,8 @@ class LocalSeen:
     canary_endpoints: tuple[Endpoint, ...] = ()
     taken: str = ""
     """`<Kind> <name>` of an object that is in the way and not ours."""
+    jurisdiction: str = ""
+    """Whose law this site is under, by its own word or its hub's; empty: nobody said."""
     fetch: Fetch = None
     hub_silent: float | None = None
     """Seconds since the hub was last heard; None: this site has no hub."""

@@ -190,7 +190,7 @@ def _leave(view: View, item: DeploymentSeen) -> Outcome | None:
 
 
 def _cleaning(view: View, action: Delete | None = None) -> Outcome:
-    waiting = refused(view)
+    waiting = refused(view) or outside(view)
     if waiting is None:
         stage = Stage.SERVING if view.active and view.active == view.target else Stage.PENDING
         waiting = Outcome(stage, "CleaningUp")
@@ -232,6 +232,16 @@ def refused(view: View) -> Outcome | None:
         return None
     message = refusal.message if view.active else f"{refusal.message}; nothing serves here"
     return Outcome(Stage.ROLLED_BACK, refusal.reason, message, requeue=LONG)
+
+
+def outside(view: View) -> Outcome | None:
+    """Refuse what may not be here, before a byte of it comes; what serves goes on."""
+    if not view.outside:
+        return None
+    here = view.seen.jurisdiction
+    said = f"this site is in {here}" if here else "nobody said which jurisdiction this site is in"
+    message = f"the order is for {', '.join(view.order.jurisdictions)} only, {said}"
+    return Outcome(Stage.REJECTED, "JurisdictionMismatch", message, requeue=LONG)
 
 
 def converged(view: View) -> Outcome | None:

@@ -81,9 +81,9 @@ class View:
 
     @property
     def target(self) -> str:
-        """The revision to go to; empty when there is no readable order to run one or it is refused."""
+        """The revision to go to; empty when there is no readable order to run one, or it is refused, or may not be here."""
         order = self.seen.order
-        if order is None or order.state is not State.RUN or self.refusal is not None:
+        if order is None or order.state is not State.RUN or self.refusal is not None or self.outside:
             return ""
         return order.revision
 
@@ -92,6 +92,19 @@ class View:
         """Why the order's revision is not tried here."""
         order = self.seen.order
         return None if order is None else self.record.refusal_of(order.revision, order.attempt)
+
+    @property
+    def outside(self) -> bool:
+        """Whether the order asks for something new that may not be here: its jurisdictions do not name this site's.
+
+        What serves goes on, and going back to what served well here and is whole in the store brings nothing here.
+        """
+        order = self.seen.order
+        if order is None or order.state is not State.RUN or not order.jurisdictions:
+            return False
+        if self.seen.jurisdiction in order.jurisdictions or order.revision == self.active:
+            return False
+        return self.approved is None or self.staged is None
 
     @property
     def approved(self) -> Served | None:

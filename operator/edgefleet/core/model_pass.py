@@ -89,7 +89,7 @@ class _Pass:
         self.model = model
         self.spec = spec
         self.now = now
-        self.fleet = fleet.survey(seen, spec.placement.site_selector, now)
+        self.fleet = fleet.survey(seen, spec, now)
         self.verdicts = {view.name: judge(view, now) for view in self.fleet.views if view.running is not None}
 
     def decide(self) -> ModelDecision:

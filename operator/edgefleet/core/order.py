@@ -151,6 +151,8 @@ class Order(Wire, frozen=True, kw_only=True):
     """An order not yet started lapses this long after the hub was last heard."""
     replaces: str = ""
     """Bundle digest (`sha256:…`) the site is to leave; without it a lower bundle version is refused."""
+    jurisdictions: tuple[str, ...] = ()
+    """A site that is in none of these refuses. Empty: anywhere."""
 
 
 class OrderIdentity(Wire, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ import msgspec
 
 from edgefleet.core import order as wire
 from edgefleet.core.specs import AgentSpec, ModelSpec, RolloutSpec, SiteSpec
-from edgefleet.core.statuses import AgentStatus, ModelStatus, RolloutStatus, SiteStatus
+from edgefleet.core.statuses import AgentStatus, ModelStatus, RolloutStatus, SiteStatus, VariantNeeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +132,8 @@ class BundleCheck:
     version: int = 0
     variants: tuple[str, ...] = ()
     """Names of the bundle's variants, to check `spec.variants` against."""
+    needs: tuple[VariantNeeds, ...] = ()
+    """What each of them asks of a site."""
     reason: str = ""
     message: str = ""
     environment: bool = False

@@ -71,7 +71,11 @@ def _key(seen: SiteSeen, site: SiteObject) -> str:
 def _agent(site: SiteObject) -> AgentSpec | None:
     """The policy to deliver, if it is not what is there."""
     spec = liveness.spec_of(site)
-    wanted = AgentSpec(heartbeat_interval=spec.heartbeat.interval, cordoned=spec.cordoned)
+    wanted = AgentSpec(
+        heartbeat_interval=spec.heartbeat.interval,
+        cordoned=spec.cordoned,
+        jurisdiction=spec.jurisdiction or None,
+    )
     return wanted if site.agent is None or site.agent.spec != wanted else None
 
 

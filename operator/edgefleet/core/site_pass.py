@@ -31,6 +31,7 @@ _RULES: Final = (
     local_keep.restore_scale,
     local_keep.unreadable,
     local_keep.refused,
+    local_keep.outside,
     local_keep.converged,
     local_install.rejected,
     local_install.fetch,

@@ -42,6 +42,8 @@ class Placement(Spec, frozen=True, kw_only=True):
     """Which sites get the model."""
 
     site_selector: Selector
+    jurisdictions: tuple[str, ...] = ()
+    """Only sites in one of these. Empty: anywhere."""
 
 
 class Wave(Spec, frozen=True, kw_only=True):
@@ -122,6 +124,8 @@ class SiteSpec(Spec, frozen=True, kw_only=True):
     """How long being away is normal: Away until then, Offline after."""
     cordoned: bool = False
     """No offers; going back and removal go on."""
+    jurisdiction: str = ""
+    """Whose law the site is under; empty: not said, and then no model that lists jurisdictions runs there."""
     public_key_sha256: str = msgspec.field(default="", name="publicKeySHA256")
 
 
@@ -169,3 +173,5 @@ class AgentSpec(Spec, frozen=True, kw_only=True):
 
     heartbeat_interval: str = "120s"
     cordoned: bool = False
+    jurisdiction: str | None = None
+    """None: the site has none, unless its agent was installed with one."""

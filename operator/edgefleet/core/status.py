@@ -16,7 +16,7 @@ from edgefleet.core.desired import Orders, approval_to_remove
 from edgefleet.core.fleet import Fleet
 from edgefleet.core.seen import BundleCheck, ModelObject, RolloutObject
 from edgefleet.core.specs import ModelSpec
-from edgefleet.core.statuses import ModelStatus, Outcome, RolloutStatus, SiteCounts
+from edgefleet.core.statuses import BundleStatus, ModelStatus, Outcome, RolloutStatus, SiteCounts
 from edgefleet.core.verdict import Verdict
 from edgefleet.core.waves import Hold
 
@@ -76,8 +76,20 @@ def of_model(facts: Facts) -> ModelStatus:
         current_bundle=current.spec.bundle if current else "",
         target_revision=facts.intent.wanted.revision,
         rollout=newest.meta.name if newest else model.status.rollout,
+        bundle=_bundle(facts),
         sites=facts.sites,
     )
+
+
+def _bundle(facts: Facts) -> BundleStatus | None:
+    """What is known of the bundle: as just looked up, else as it was; it outlives the operator and its registry."""
+    found, known = facts.bundle, facts.model.status.bundle
+    if found is not None and found.ok and found.bundle == facts.spec.bundle:
+        return BundleStatus(reference=found.bundle, version=found.version, variants=found.needs)
+    same = known is not None and revision.bundle_digest(known.reference) == revision.bundle_digest(
+        facts.spec.bundle
+    )
+    return known if same else None
 
 
 def _accepted(facts: Facts) -> State:
@@ -117,9 +129,8 @@ def _following(facts: Facts) -> dict[str, State]:
     newest = facts.attempts.newest
     if facts.orders.braked:
         return conditions.stalled("RemovalNeedsApproval", _brake(facts, facts.orders.braked))
-    if not facts.fleet.placed:
-        text = "spec.placement.siteSelector matches no EdgeSite: correct it or label sites"
-        return conditions.stalled("NoSitesMatch", text)
+    if facts.fleet.nobody:
+        return conditions.stalled("NoSitesMatch", facts.fleet.nobody)
     if facts.hold is not None:
         say = conditions.stalled if facts.hold.stalled else conditions.reconciling
         return say(facts.hold.reason, facts.hold.message)
@@ -182,7 +193,7 @@ def _sites(facts: Facts) -> SiteCounts:
             tally["unreachable"] += 1
         if last is not None and targets.refuses(view, last, facts.attempts):
             tally["failed"] += 1
-    return SiteCounts(desired=len(facts.fleet.counted), **tally)
+    return SiteCounts(desired=len(facts.fleet.counted), unfit=len(facts.fleet.unfit), **tally)
 
 
 # -- EdgeRollout --------------------------------------------------------------------------------------

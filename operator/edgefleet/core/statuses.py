@@ -80,6 +80,25 @@ class RolloutStatus(Status, frozen=True, kw_only=True):
     counts: RolloutCounts = RolloutCounts()
 
 
+class VariantNeeds(Status, frozen=True, kw_only=True):
+    """What one variant of a bundle asks of a site."""
+
+    name: str
+    cpu_features: tuple[str, ...] = ()
+    memory_bytes: int = 0
+    """Peak resident memory of one run at build time."""
+    size_bytes: int = 0
+    """Of the model file and the golden set: what a site pulls that has nothing of it."""
+
+
+class BundleStatus(Status, frozen=True, kw_only=True):
+    """What the operator found in the bundle the spec names."""
+
+    reference: str
+    version: int = 0
+    variants: tuple[VariantNeeds, ...] = ()
+
+
 class SiteCounts(Status, frozen=True, kw_only=True):
     """Sites of an EdgeModel by what is known of them now."""
 
@@ -93,6 +112,8 @@ class SiteCounts(Status, frozen=True, kw_only=True):
     failed: int = 0
     """Refused the target revision."""
     blocked: int = 0
+    unfit: int = 0
+    """Selected, but without what the target revision needs; in none of the other numbers."""
 
 
 class ModelStatus(Status, frozen=True, kw_only=True):
@@ -108,6 +129,8 @@ class ModelStatus(Status, frozen=True, kw_only=True):
     """What the spec asks for."""
     rollout: str = ""
     """Name of the newest EdgeRollout."""
+    bundle: BundleStatus | None = None
+    """None: not looked up yet."""
     sites: SiteCounts = SiteCounts()
 
 
@@ -171,3 +194,5 @@ class AgentStatus(Status, frozen=True, kw_only=True):
     """Order versions. Empty: the agent has not reported yet."""
     inventory: Inventory | None = None
     clock_skew_seconds: float | None = None
+    jurisdiction: str = ""
+    """Whose law the site says it is under: by its own word, else by the policy it was given; empty: nobody said."""

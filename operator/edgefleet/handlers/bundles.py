@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from edgefleet.bundle import BundleError, BundleInfo
+from edgefleet.bundle.needs import needs
 from edgefleet.core.seen import BundleCheck
 from edgefleet.kube.cache import Key
 
@@ -102,6 +103,7 @@ class Bundles:
             ok=True,
             version=info.version,
             variants=tuple(variant.name for variant in info.variants),
+            needs=needs(info.config),
         )
 
 

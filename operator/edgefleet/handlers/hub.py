@@ -191,8 +191,7 @@ class Hub:
 
     def _agent(self, key: Key, before: AgentObject | None, after: AgentObject | None) -> None:
         self.sites_queue.add(site_of(key.namespace))
-        known = before.status.understands if before else ()
-        if (after.status.understands if after else ()) != known:
+        if _agent_for_models(before) != _agent_for_models(after):
             for model in self._models.known:
                 self.models_queue.add(model)
 
@@ -226,6 +225,15 @@ class Hub:
 
     def _by_stage(self) -> dict[str, float]:
         return {k: float(v) for k, v in Counter(o.report.stage for o in self.seen.orders).items()}
+
+
+def _agent_for_models(agent: AgentObject | None) -> object:
+    """What of an agent a decision about a model may rest on; not how full its disk is just now."""
+    if agent is None:
+        return None
+    found = agent.status.inventory
+    made_of = (found.arch, found.cpu_features, found.memory_bytes, found.disk_bytes) if found else None
+    return (agent.status.understands, made_of)
 
 
 def _for_models(site: SiteObject) -> object:

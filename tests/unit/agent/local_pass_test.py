@@ -573,3 +573,57 @@ def test_clock_steps_change_no_decision(site: Site) -> None:
         assert early.progress == late.progress
         site.step()
         site.advance(0.5)
+
+
+# -- jurisdictions ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("here", ["US", ""], ids=["another one", "none"])
+def test_an_order_for_another_jurisdiction_is_rejected_before_a_byte_is_fetched(here: str) -> None:
+    site = Site()
+    site.jurisdiction = here
+    site.give(order("aa", 1, mode=Mode.DIRECT, jurisdictions=("EU", "UK")), Behaviour())
+    site.run(seconds=60)
+
+    assert (stage(site), condition(site, "Stalled")) == ("Rejected/JurisdictionMismatch", "True")
+    assert site.selected == "none"
+    assert not [item for item in site.log if "StartFetch" in item or "fetch" in item]
+
+
+def test_an_order_for_this_jurisdiction_is_obeyed() -> None:
+    site = Site()
+    site.jurisdiction = "EU"
+    site.give(order("aa", 1, mode=Mode.DIRECT, jurisdictions=("EU",)), Behaviour())
+    site.run(seconds=60)
+    assert (site.selected, stage(site)) == ("aa", "Serving/Serving")
+
+
+def test_what_serves_goes_on_when_the_site_turns_out_to_be_elsewhere(site: Site) -> None:
+    site.jurisdiction = "US"
+    site.give(order("aa", 1, mode=Mode.DIRECT, jurisdictions=("EU",)), Behaviour())
+    site.run(seconds=60)
+    assert (site.selected, stage(site)) == ("aa", "Serving/Serving")
+    site.kill_pod("aa")
+    site.run(seconds=60)
+    assert site.ready("aa")
+
+
+def test_a_canary_under_way_ends_when_the_site_turns_out_to_be_elsewhere(site: Site) -> None:
+    site.jurisdiction = "EU"
+    site.give(order("bb", 2, jurisdictions=("EU",)), Behaviour(version=2))
+    site.run(until=lambda: bool(site.ready("bb")))
+    site.jurisdiction = "US"
+    site.run(seconds=120)
+
+    assert (site.selected, stage(site)) == ("aa", "Rejected/JurisdictionMismatch")
+    assert not site.live("bb")
+    assert site.ready("aa")
+
+
+def test_going_back_to_what_served_well_here_brings_nothing_and_is_obeyed(site: Site) -> None:
+    site.give(order("bb", 2, mode=Mode.DIRECT), Behaviour(version=2))
+    site.run()
+    assert site.selected == "bb"
+    site.jurisdiction = "US"
+    back = order("aa", 1, mode=Mode.DIRECT, replaces=digest("bb2"), jurisdictions=("EU",))
+    site.give(back, Behaviour(version=1))
+    site.run()
+    assert site.selected == "aa"
