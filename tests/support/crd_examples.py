@@ -81,6 +81,13 @@ FULL: Final[dict[Kind, Object]] = {
                     },
                     {"name": "rest"},
                 ],
+                "cohorts": {
+                    "by": ["soc", "example.com/board"],
+                    "minSites": 5,
+                    "maxFailures": "10%",
+                    "onFailure": "HoldCohort",
+                },
+                "rate": {"perMinute": 5, "factor": 3, "every": 20, "maxPerMinute": 500},
                 "failureStrategy": "Pause",
             },
             "paused": False,
@@ -102,7 +109,7 @@ FULL: Final[dict[Kind, Object]] = {
                 ],
             },
             "sites": dict.fromkeys(
-                ("desired", "updated", "healthy", "unreachable", "failed", "blocked", "unfit"), 1
+                ("desired", "updated", "healthy", "unreachable", "failed", "held", "blocked", "unfit"), 1
             ),
         },
     },
@@ -154,15 +161,27 @@ FULL: Final[dict[Kind, Object]] = {
             "waves": [
                 {
                     "name": "lab",
-                    **dict.fromkeys(("limit", "admitted", "healthy", "failed", "blocked", "unreachable"), 1),
+                    **dict.fromkeys(
+                        ("limit", "admitted", "healthy", "failed", "held", "blocked", "unreachable"), 1
+                    ),
                     **dict.fromkeys(("startedAt", "soakStartedAt", "completedAt"), NOW),
                 }
             ],
             "failures": [
-                {"site": "paris", "wave": "lab", "reason": "GoldenDisagrees", "message": "12 %", "time": NOW}
+                {
+                    "site": "paris",
+                    "wave": "lab",
+                    "reason": "GoldenDisagrees",
+                    "message": "12 %",
+                    "time": NOW,
+                    "cohorts": ["soc=rk3588"],
+                }
+            ],
+            "holds": [
+                {"cohort": "soc=rk3588", "failed": 3, "seen": 4, "since": NOW, "message": "3 of 4 failed"}
             ],
             "counts": dict.fromkeys(
-                ("desired", "admitted", "inFlight", "healthy", "failed", "blocked", "unreachable"), 1
+                ("desired", "admitted", "inFlight", "healthy", "failed", "held", "blocked", "unreachable"), 1
             ),
         },
     },
@@ -247,7 +266,14 @@ FULL: Final[dict[Kind, Object]] = {
                 "bytesOutRaw": 1,
             },
             "refused": [
-                {"revision": "9876543210", "attempt": 1, "reason": "ErrorRate", "message": "", "time": NOW}
+                {
+                    "revision": "9876543210",
+                    "attempt": 1,
+                    "reason": "ErrorRate",
+                    "message": "",
+                    "time": NOW,
+                    "variant": "int8",
+                }
             ],
             "reportedAt": NOW,
         },

@@ -17,6 +17,8 @@ class Site:
     hub: Hub
     bad: set[str] = field(default_factory=set)
     """Bundles that fail here."""
+    variants: dict[str, str] = field(default_factory=dict)
+    """Variant this site takes of a bundle; none: it says nothing of it."""
     blocked: bool = False
     linked: bool = True
     identity: Raw | None = None
@@ -78,6 +80,7 @@ class Site:
             "activeRevision": self.active["revision"] if self.active else "",
             "activeBundle": self.active["bundle"].rpartition("@")[2] if self.active else "",
             "previousRevision": self.previous,
+            "variant": self.variants.get(self.active["bundle"], "") if self.active else "",
             "refused": copy.deepcopy(self.refused),
             "conditions": [
                 {
@@ -98,6 +101,7 @@ class Site:
                 "reason": "GoldenDisagrees",
                 "message": "12 % of the golden set agree, 95 % needed",
                 "time": units.timestamp(self.hub.now),
+                "variant": self.variants.get(order["bundle"], ""),
             }
         )
 

@@ -71,12 +71,18 @@ def lease_raw(heard: datetime | None, renewed: datetime | None = None) -> Raw:
     return {"metadata": {"name": names.LEASE, "managedFields": fields}, "spec": spec}
 
 
-def agent_raw(understands: tuple[int, ...] = (names.ORDER_VERSION,)) -> Raw:
+def agent_raw(
+    understands: tuple[int, ...] = (names.ORDER_VERSION,), inventory: dict[str, Any] | None = None
+) -> Raw:
     """An EdgeAgent whose policy is delivered."""
     return {
         "metadata": {"name": names.AGENT, "generation": 1},
         "spec": {"heartbeatInterval": "120s", "cordoned": False},
-        "status": {"observedGeneration": 1, "understands": list(understands)},
+        "status": {
+            "observedGeneration": 1,
+            "understands": list(understands),
+            **({"inventory": inventory} if inventory is not None else {}),
+        },
     }
 
 
@@ -105,10 +111,16 @@ class Hub:
 
     # -- what people and sites do -------------------------------------------------------------------
 
-    def join(self, name: str, labels: dict[str, str] | None = None, **spec: Any) -> None:
+    def join(
+        self,
+        name: str,
+        labels: dict[str, str] | None = None,
+        inventory: dict[str, Any] | None = None,
+        **spec: Any,
+    ) -> None:
         """Add a site that has joined and is heard."""
         self.sites[name] = site_raw(name, labels, **spec)
-        self.agents[name] = agent_raw()
+        self.agents[name] = agent_raw(inventory=inventory)
         self.beat(name)
 
     def beat(self, name: str) -> None:

@@ -195,6 +195,21 @@ def described(attempt: Attempt) -> str:
             ("WAVE", "STATE", "LIMIT", "ADMITTED", "HEALTHY", "FAILED", "BLOCKED", "AWAY"), _waves(attempt)
         ),
     ]
+    holds = attempt.status.get("holds") or ()
+    if holds:
+        held = tables.path(attempt.status, "counts.held") or 0
+        rows = [
+            (
+                one.get("cohort"),
+                one.get("failed"),
+                one.get("seen"),
+                tables.age(one.get("since")),
+                one.get("message"),
+            )
+            for one in holds
+        ]
+        table = tables.table(("HELD COHORT", "FAILED", "SEEN", "AGO", "MESSAGE"), rows)
+        lines += ["", f"CohortHeld: {held} sites do without this revision", table]
     failures = attempt.status.get("failures") or ()
     if failures:
         rows = [

@@ -45,6 +45,11 @@ MODELS: Final[Mapping[str, Reason]] = {
         "More sites of the wave failed than maxFailures allows, and failureStrategy is Pause.",
         "raise maxFailures, or `edgefleet rollout abort MODEL`",
     ),
+    "CohortHeld": Reason(
+        "The revision failed at too many sites of one kind and is withheld from that kind; the message names it.",
+        "look at the failed sites (`edgefleet rollout status MODEL`), then apply a bundle that suits them",
+    ),
+    "RateLimited": Reason("spec.rollout.rate keeps offers back; the message says until when."),
     "Paused": Reason(
         "Offers stop; soak and timers stand still.", "edgefleet rollout resume MODEL, or spec.paused: false"
     ),

@@ -2,16 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import msgspec
 
-from edgefleet.core import failures, units
+from edgefleet.core import cohorts, failures, holding, units
+from edgefleet.core.cohorts import Evidence
 from edgefleet.core.failures import CATCHING_UP, Ledger
 from edgefleet.core.fleet import Fleet
 from edgefleet.core.seen import RolloutObject
-from edgefleet.core.specs import FailureStrategy
+from edgefleet.core.specs import FailureStrategy, RolloutPolicy
 from edgefleet.core.statuses import Outcome, RolloutCounts, RolloutStatus, WaveStatus
 from edgefleet.core.verdict import Verdict
 from edgefleet.core.walking import Walk
@@ -34,9 +35,10 @@ def advance(look: Look) -> Advance:
     """Look at a running rollout once."""
     before = _unpaused(look)
     run = Walk(look, {wave.name: wave for wave in before.waves})
-    ledger = failures.learn(look.rollout, look.fleet.views, run.wave_of, look.now)
+    ledger = failures.learn(look.rollout, look.fleet.views, run.wave_of, look.now, _keys(look.policy))
+    run.judge_cohorts(ledger)
     run.count(ledger)
-    if (breach := run.breach()) is not None:
+    if (breach := run.breach(ledger)) is not None:
         return _breached(look, _said(look, before, run, ledger), breach)
     hold = run.through()
     status = _said(look, before, run, ledger)
@@ -45,6 +47,8 @@ def advance(look: Look) -> Advance:
             status, outcome=Outcome.COMPLETE, completed_at=units.timestamp(look.now)
         )
         return Advance(done, None)
+    if held := holding.cohorts_held(status.holds, status.counts.held):
+        hold = replace(hold, message=f"{hold.message}; {held}")
     return Advance(status, hold, run.admitted)
 
 
@@ -54,16 +58,43 @@ def _said(look: Look, before: RolloutStatus, run: Walk, ledger: Ledger) -> Rollo
         before,
         waves=run.statuses(),
         failures=ledger.listed,
-        counts=_counts(look, ledger),
+        holds=run.ruling.holds,
+        counts=_counts(look, ledger, run.held),
         started_at=before.started_at or units.timestamp(look.now),
     )
 
 
-def watch(rollout: RolloutObject, fleet: Fleet, now: datetime) -> RolloutStatus:
-    """A completed rollout's status with the sites that failed while catching up."""
-    ledger = failures.learn(rollout, fleet.views, lambda _view: CATCHING_UP, now)
-    counts = msgspec.structs.replace(rollout.status.counts, failed=ledger.total)
-    return msgspec.structs.replace(rollout.status, failures=ledger.listed, counts=counts)
+def watch(
+    rollout: RolloutObject,
+    policy: RolloutPolicy,
+    fleet: Fleet,
+    verdicts: Mapping[str, Verdict],
+    now: datetime,
+) -> RolloutStatus:
+    """A completed rollout's status with the sites that failed while catching up, and the cohorts that are held for it.
+
+    `verdicts`: of the sites whose orders belong to the rollout.
+    """
+    ledger = failures.learn(rollout, fleet.views, lambda _view: CATCHING_UP, now, _keys(policy))
+    status = rollout.status
+    counts = msgspec.structs.replace(status.counts, failed=ledger.total)
+    status = msgspec.structs.replace(status, failures=ledger.listed, counts=counts)
+    if policy.cohorts is None and not status.holds:
+        return status
+    evidence = Evidence(
+        failures=ledger.known,
+        healthy=[view for view in fleet.counted if verdicts.get(view.name) is Verdict.HEALTHY],
+        coming=(),
+        placed=fleet.counted,
+    )
+    ruling = cohorts.judge(policy.cohorts, status.holds, evidence, units.timestamp(now))
+    held = sum(cohorts.is_held(view, ruling.held) for view in fleet.counted) if ruling.held else 0
+    counts = msgspec.structs.replace(counts, held=held)
+    return msgspec.structs.replace(status, holds=ruling.holds, counts=counts)
+
+
+def _keys(policy: RolloutPolicy) -> tuple[str, ...]:
+    return policy.cohorts.by if policy.cohorts is not None else ()
 
 
 def _breached(look: Look, status: RolloutStatus, breach: str) -> Advance:
@@ -96,14 +127,15 @@ def _moved(wave: WaveStatus, by: timedelta) -> WaveStatus:
     return msgspec.structs.replace(wave, soak_started_at=units.later(wave.soak_started_at, by))
 
 
-def _counts(look: Look, ledger: Ledger) -> RolloutCounts:
-    tally = Counter(look.verdicts.values())
+def _counts(look: Look, ledger: Ledger, held: frozenset[str]) -> RolloutCounts:
+    tally = Counter(verdict for name, verdict in look.verdicts.items() if name not in held)
     return RolloutCounts(
         desired=len(look.fleet.counted),
-        admitted=len(look.verdicts),
+        admitted=tally.total(),
         in_flight=tally[Verdict.AT_WORK],
         healthy=tally[Verdict.HEALTHY],
         failed=ledger.total,
+        held=len(held),
         blocked=tally[Verdict.BLOCKED],
         unreachable=tally[Verdict.UNREACHABLE],
     )

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from edgefleet.core import names, revision
+from edgefleet.core import cohorts, names, revision
 from edgefleet.core import order as wire
 from edgefleet.core.decisions import RolloutCreate
 from edgefleet.core.fleet import Fleet
@@ -67,6 +67,18 @@ class Attempts:
         """Sites each rollout remembers as failed, by its name."""
         return {
             item.meta.name: frozenset(failure.site for failure in item.status.failures) for item in self.all
+        }
+
+    @cached_property
+    def digests(self) -> frozenset[str]:
+        """Bundles that were rolled out."""
+        return frozenset(revision.bundle_digest(item.spec.bundle) for item in self.all)
+
+    @cached_property
+    def held(self) -> Mapping[str, cohorts.Held]:
+        """What each rollout withholds its revision from, by its name. Those without holds are not in it."""
+        return {
+            item.meta.name: cohorts.held_values(item.status.holds) for item in self.all if item.status.holds
         }
 
     @cached_property

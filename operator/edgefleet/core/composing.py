@@ -6,8 +6,9 @@ from datetime import datetime
 
 import msgspec
 
-from edgefleet.core import names, revision, units
+from edgefleet.core import names, revision, targets, units
 from edgefleet.core import order as wire
+from edgefleet.core.attempts import Attempts
 from edgefleet.core.decisions import OrderWrite
 from edgefleet.core.fleet import SiteView
 from edgefleet.core.order import Mode, State
@@ -22,12 +23,7 @@ class Composer:
     namespace: str
     name: str
     spec: ModelSpec
-    digests: frozenset[str]
-    """Bundles this hub knows to have rolled out; it names no other as one to be left."""
-    bad: frozenset[str]
-    """Revisions whose last attempt was banned."""
-    running: str
-    """Name of the running rollout; empty: there is none."""
+    attempts: Attempts
     now: datetime
 
     def offer(self, view: SiteView, rollout: RolloutObject, wave: str, reason: str) -> OrderWrite:
@@ -61,8 +57,18 @@ class Composer:
         return write(view, self.namespace, self.name, order, reason)
 
     def leaves_bad(self, view: SiteView, rollout: RolloutObject) -> bool:
-        """Whether a site goes from a banned revision back to one that is no trial of its own."""
-        return view.report.active_revision in self.bad and rollout.meta.name != self.running
+        """Whether a site goes from a revision it may not run back to one that is no trial of its own."""
+        running = self.attempts.running
+        trial = running is not None and rollout.meta.name == running.meta.name
+        return not trial and self._on_bad(view)
+
+    def _on_bad(self, view: SiteView) -> bool:
+        """Whether what serves at a site is banned, or withheld from the site's cohort."""
+        serving = view.report.active_revision
+        if serving in self.attempts.bad:
+            return True
+        last = self.attempts.last_of(serving) if self.attempts.held else None
+        return last is not None and targets.held(view, last, self.attempts)
 
     def _mode(self, view: SiteView, rollout: RolloutObject) -> Mode:
         """Direct where there is nothing good to compare with, or nothing to learn; else Canary.
@@ -82,20 +88,21 @@ class Composer:
         return asked if revision.bundle_digest(asked) == revision.bundle_digest(frozen) else frozen
 
     def canary(self, view: SiteView) -> wire.Canary:
-        """The model's canary settings; agreement with a banned revision is nothing to ask for."""
+        """The model's canary settings; agreement with a revision that may not run is nothing to ask for."""
         canary = self.spec.canary
-        if view.report.active_revision not in self.bad:
+        if not self._on_bad(view):
             return canary
         return msgspec.structs.replace(canary, gates=msgspec.structs.replace(canary.gates, min_agreement=""))
 
     def _replaces(self, view: SiteView, target: str) -> str:
         """The digest to leave: what serves if this hub ordered it once, else what was ordered last.
 
-        A restored or replayed hub does not know the newer digest and cannot name it, so the site refuses it.
+        It names no digest but of bundles it has rolled out: a restored or replayed hub does not know the newer one and
+        cannot name it, so the site refuses it.
         """
         serving = view.report.active_bundle
         ordered = revision.bundle_digest(view.order.bundle) if view.order is not None else ""
-        if serving and serving != target and serving in self.digests:
+        if serving and serving != target and serving in self.attempts.digests:
             return serving
         return ordered if ordered != target else ""
 

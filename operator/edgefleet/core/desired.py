@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from edgefleet.core import failures, targets, units, waves
+from edgefleet.core import failures, pacing, targets, units, waves
 from edgefleet.core import order as wire
 from edgefleet.core.attempts import Attempts
 from edgefleet.core.composing import Composer
@@ -23,7 +23,9 @@ from edgefleet.core.targets import Target, Why
 from edgefleet.core.verdict import HUB_BEHIND, Verdict
 
 CATCH_UPS: Final = 50
-"""Sites that may be catching up at a time."""
+"""Sites that may be catching up at a time, and that may start to within `CATCH_UPS_WITHIN`."""
+CATCH_UPS_WITHIN: Final = 10.0
+"""Seconds."""
 FREE_REMOVALS: Final = "10%"
 """Share of a model's sites that a change of placement may remove without a person's consent, and always one site."""
 
@@ -40,6 +42,8 @@ class Orders:
     """Why nobody catches up any more; empty: the breaker is closed."""
     behind: int = 0
     """Sites that still have to be offered what they should run."""
+    changes_in: float | None = None
+    """Seconds until the pace lets more of them in; None: it keeps nobody back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +76,8 @@ def plan(given: Given) -> Orders:
         elif write is not None:
             urgent.append(write)
     broken = _breaker(given)
-    at_work = _catching_up(given)
-    room = 0 if given.paused or broken else max(0, CATCH_UPS - at_work)
     heard = [(view, write) for view, write in waiting if view.online]
+    room, changes_in = (0, None) if given.paused or broken or not heard else _room(given, len(heard))
     caught = [write for _, write in sorted(heard, key=lambda pair: _turn(*pair))][:room]
     return Orders(
         writes=(
@@ -86,6 +89,7 @@ def plan(given: Given) -> Orders:
         braked=braked,
         broken=broken,
         behind=len(waiting) - len(caught),
+        changes_in=changes_in,
     )
 
 
@@ -168,7 +172,7 @@ def _adjust(
         return compose.change(view, "Policy", **changes), False
     left = view.report.active_bundle
     stuck = view.answered and view.report.stage == Stage.REJECTED and view.report.reason == HUB_BEHIND
-    if stuck and left in compose.digests and order.replaces != left:
+    if stuck and left in given.attempts.digests and order.replaces != left:
         return compose.change(view, "Replaces", replaces=left), False
     if order.jurisdictions != given.spec.placement.jurisdictions:
         return compose.change(view, "Jurisdictions", jurisdictions=given.spec.placement.jurisdictions), False
@@ -211,6 +215,29 @@ def _matches(order: wire.Order, rollout: RolloutObject) -> bool:
 def _turn(view: SiteView, write: OrderWrite) -> str:
     """Whose turn it is: another order of sites for each revision, so that not the same ones always try it first."""
     return hashlib.sha256(f"{view.name} {write.order.revision}".encode()).hexdigest()
+
+
+def _room(given: Given, wanted: int) -> tuple[int, float | None]:
+    """Sites that may start to catch up now, and in how many seconds more may, if it is the pace that keeps some back.
+
+    `spec.rollout.rate` holds here too: a fleet that comes back at once must not flood the links that it is there for.
+    """
+    now, current, rate = given.composer.now, given.attempts.current, given.spec.rollout.rate
+    orders = [view.running for view in given.fleet.views if view.running is not None]
+    offered = [order.offered_at for order in orders if order.wave == failures.CATCHING_UP]
+    paces = [pacing.pace(CATCH_UPS, CATCH_UPS_WITHIN, offered, now)]
+    if rate is not None and current is not None:
+        serving = sum(
+            given.verdicts[view.name] is Verdict.HEALTHY and targets.member(view, current)
+            for view in given.fleet.counted
+            if view.running is not None
+        )
+        paces.append(pacing.pace(pacing.per_minute(rate, serving), pacing.MINUTE, offered, now))
+    free = min(wanted, max(0, CATCH_UPS - _catching_up(given)))
+    room = min(free, *(pace.room for pace in paces))
+    times = [time for pace in paces if (time := pace.next_at(room)) is not None]
+    wait = max((time - now).total_seconds() for time in times) if times and room < free else None
+    return room, wait
 
 
 def _catching_up(given: Given) -> int:

@@ -194,6 +194,7 @@ class View:
             reason=reason,
             message=message[:1000],
             time=units.timestamp(self.moment),
+            variant=self.staged.variant if self.staged is not None else "",
         )
         kept = tuple(
             item

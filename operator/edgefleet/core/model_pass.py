@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from edgefleet.core import advancing, attempts, desired, fleet, history, names, revision, status, targets
+from edgefleet.core import advancing, attempts, desired, fleet, history, names, status, targets
 from edgefleet.core.advancing import Advance
 from edgefleet.core.attempts import Attempts, Course, Intent
 from edgefleet.core.composing import Composer, write
@@ -17,7 +17,7 @@ from edgefleet.core.seen import ModelObject, ModelSeen, RolloutObject, SpecError
 from edgefleet.core.specs import DeletionPolicy, Desired, ModelSpec
 from edgefleet.core.statuses import Outcome, RolloutStatus
 from edgefleet.core.units import timestamp
-from edgefleet.core.verdict import judge
+from edgefleet.core.verdict import Verdict, judge
 from edgefleet.core.waves import Hold, Look
 
 SOON = 1.0
@@ -123,7 +123,7 @@ class _Pass:
             orders=orders.writes,
             delete_orders=orders.deletes,
             delete_rollouts=history.prune(moved, self.fleet, self.spec.revision_history_limit),
-            requeue_after=SOON if create else self._look_again(intent, hold),
+            requeue_after=SOON if create else self._look_again(intent, hold, orders),
         )
 
     def _create(self, intent: Intent, found: Attempts) -> tuple[RolloutCreate, ...]:
@@ -154,14 +154,11 @@ class _Pass:
             rollout=running,
             policy=self.spec.rollout,
             fleet=self.fleet,
-            verdicts={
-                view.name: self.verdicts[view.name]
-                for view in self.fleet.counted
-                if targets.member(view, running)
-            },
+            verdicts=self._members(running),
             refusing=frozenset(
                 view.name for view in self.fleet.counted if targets.refuses(view, running, settled)
             ),
+            held=frozenset(view.name for view in self.fleet.counted if targets.held(view, running, settled)),
             first=frozenset(
                 view.name for view in self.fleet.counted if targets.superseded_here(view, settled) is not None
             ),
@@ -170,6 +167,11 @@ class _Pass:
             now=self.now,
         )
         return advancing.advance(look)
+
+    def _members(self, rollout: RolloutObject) -> dict[str, Verdict]:
+        """Verdicts of the sites that count and whose orders belong to a rollout."""
+        counted = self.fleet.counted
+        return {view.name: self.verdicts[view.name] for view in counted if targets.member(view, rollout)}
 
     def _paused(self, found: Attempts) -> bool:
         newest = found.newest
@@ -181,7 +183,8 @@ class _Pass:
             if item is settled.running and advance is not None:
                 yield _with(item, advance.status)
             elif item is settled.current:
-                yield _with(item, advancing.watch(item, self.fleet, self.now))
+                watched = advancing.watch(item, self.spec.rollout, self.fleet, self._members(item), self.now)
+                yield _with(item, watched)
             else:
                 yield item
 
@@ -190,9 +193,7 @@ class _Pass:
             namespace=self.seen.namespace,
             name=self.seen.name,
             spec=self.spec,
-            digests=frozenset(revision.bundle_digest(item.spec.bundle) for item in moved.all),
-            bad=moved.bad,
-            running=moved.running.meta.name if moved.running else "",
+            attempts=moved,
             now=self.now,
         )
         return desired.plan(
@@ -238,9 +239,9 @@ class _Pass:
         known = item.meta.annotations
         return marks if any(known.get(key, "") != value for key, value in marks.items()) else None
 
-    def _look_again(self, intent: Intent, hold: Hold | None) -> float | None:
+    def _look_again(self, intent: Intent, hold: Hold | None, orders: desired.Orders) -> float | None:
         """Seconds until time alone may change something."""
-        waits = [self.fleet.changes_in]
+        waits = [self.fleet.changes_in, orders.changes_in]
         if hold is not None:
             waits.append(hold.changes_in)
         if intent.course is Course.CHECKING:

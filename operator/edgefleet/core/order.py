@@ -229,6 +229,8 @@ class Refusal(Wire, frozen=True, kw_only=True):
     message: str
     time: str
     """RFC 3339, by the site's clock."""
+    variant: str = ""
+    """Of the revision that failed; empty: it failed before one was chosen."""
 
 
 class Condition(Wire, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from edgefleet.core import names, units
+from edgefleet.core import cohorts, names, pacing, units
 from edgefleet.core import order as wire
 from edgefleet.core.seen import (
     AgentObject,
@@ -196,6 +196,10 @@ def _model_problems(head: Meta, spec: ModelSpec) -> Iterator[str]:
         yield f"spec.bundle: {spec.bundle!r} must name a digest, like oci://host/repository@sha256:<64 hex digits>"
     yield from _selector_problems("spec.placement.siteSelector", spec.placement.site_selector)
     yield from _wave_problems(spec)
+    if spec.rollout.cohorts is not None:
+        yield from cohorts.problems("spec.rollout.cohorts", spec.rollout.cohorts)
+    if spec.rollout.rate is not None:
+        yield from pacing.problems("spec.rollout.rate", spec.rollout.rate)
     yield from _canary_problems(spec.canary)
 
 

@@ -75,6 +75,7 @@ class ReportSeen(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     active_revision: str = ""
     active_bundle: str = ""
     previous_revision: str = ""
+    variant: str = ""
     refused: tuple[RefusalSeen, ...] = ()
 
 

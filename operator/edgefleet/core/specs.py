@@ -70,10 +70,43 @@ class FailureStrategy(StrEnum):
     PAUSE = "Pause"
 
 
+class OnCohortFailure(StrEnum):
+    """What happens to a cohort in which a revision fails."""
+
+    HOLD_COHORT = "HoldCohort"
+
+
+class Cohorts(Spec, frozen=True, kw_only=True):
+    """By what sites are alike, and when a revision is withheld from those that are."""
+
+    by: tuple[str, ...]
+    """Facts of the inventory (`arch`, `soc`, `firmware`, `variant`) or label keys of EdgeSites; each judged by itself."""
+    min_sites: int = 3
+    """No cohort is judged before so many of its sites succeeded or failed."""
+    max_failures: int | str = "20%"
+    """Count, or share of the sites that succeeded or failed."""
+    on_failure: OnCohortFailure = OnCohortFailure.HOLD_COHORT
+
+
+class Rate(Spec, frozen=True, kw_only=True):
+    """New offers of the running rollout per minute, more of them as sites succeed."""
+
+    per_minute: int
+    factor: int = 2
+    """By what the rate grows at each step."""
+    every: int = 10
+    """Healthy sites of the rollout per step."""
+    max_per_minute: int = 1000
+
+
 class RolloutPolicy(Spec, frozen=True, kw_only=True):
     """How a revision goes across sites."""
 
     waves: tuple[Wave, ...] = ()
+    cohorts: Cohorts | None = None
+    """None: sites are not judged in groups."""
+    rate: Rate | None = None
+    """None: only the waves' `maxConcurrency` holds offers back."""
     failure_strategy: FailureStrategy = FailureStrategy.ROLLBACK_ALL
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import msgspec
 
 from edgefleet.core import attempts as tries
-from edgefleet.core import conditions, revision, targets
+from edgefleet.core import conditions, holding, revision, targets
 from edgefleet.core.attempts import Attempts, Course, Intent
 from edgefleet.core.conditions import FALSE, TRUE, UNKNOWN, State
 from edgefleet.core.desired import Orders, approval_to_remove
@@ -156,12 +156,10 @@ def _complete(facts: Facts) -> str:
     counts, current = facts.sites, facts.attempts.current
     digest = revision.bundle_digest(current.spec.bundle) if current else ""
     text = f"revision {current.spec.revision if current else ''} ({digest}) serves at {counts.updated} of {counts.desired} sites"
-    rest = counts.desired - counts.updated
-    return (
-        text
-        if not rest
-        else f"{text}; {counts.unreachable} unreachable will catch up, {counts.blocked} blocked"
-    )
+    if counts.desired > counts.updated:
+        text += f"; {counts.unreachable} unreachable will catch up, {counts.blocked} blocked"
+    held = holding.cohorts_held(current.status.holds, counts.held) if current is not None else ""
+    return f"{text}; {held}" if held else text
 
 
 def ended_badly(rollout: RolloutObject, outcome: Outcome, attempts: Attempts) -> str:
@@ -191,8 +189,12 @@ def _sites(facts: Facts) -> SiteCounts:
             tally["blocked"] += 1
         if not view.online or judged is Verdict.UNREACHABLE:
             tally["unreachable"] += 1
-        if last is not None and targets.refuses(view, last, facts.attempts):
+        if last is None:
+            continue
+        if targets.failed(view, last, facts.attempts):
             tally["failed"] += 1
+        if targets.held(view, last, facts.attempts):
+            tally["held"] += 1
     return SiteCounts(desired=len(facts.fleet.counted), unfit=len(facts.fleet.unfit), **tally)
 
 
@@ -211,9 +213,9 @@ def of_rollout(
         case Outcome.NONE:
             states = _running(hold)
         case Outcome.COMPLETE:
-            states = conditions.ready(
-                "Complete", f"{status.counts.healthy} of {status.counts.desired} sites healthy"
-            )
+            held = holding.cohorts_held(status.holds, status.counts.held)
+            text = f"{status.counts.healthy} of {status.counts.desired} sites healthy"
+            states = conditions.ready("Complete", f"{text}; {held}" if held else text)
         case Outcome.SUPERSEDED:
             states = conditions.stalled("Superseded", "a newer revision was asked for")
         case Outcome.ROLLED_BACK | Outcome.ABORTED:

@@ -31,6 +31,8 @@ class WaveStatus(Status, frozen=True, kw_only=True):
     healthy: int = 0
     failed: int = 0
     """Never falls, whatever becomes of the sites."""
+    held: int = 0
+    """Of the failed: those in held cohorts, which are not held against the wave."""
     blocked: int = 0
     unreachable: int = 0
     started_at: str | None = None
@@ -48,6 +50,20 @@ class Failure(Status, frozen=True, kw_only=True):
     """When the hub learnt of it."""
     wave: str
     """Empty: the site was catching up."""
+    cohorts: tuple[str, ...] = ()
+    """`key=value` of the site's cohorts when it failed: it may be relabelled or deleted later."""
+
+
+class CohortHold(Status, frozen=True, kw_only=True):
+    """A cohort the rollout's revision is withheld from."""
+
+    cohort: str
+    """`key=value`"""
+    failed: int
+    seen: int
+    """Sites of the cohort that succeeded or failed."""
+    since: str
+    message: str = ""
 
 
 class RolloutCounts(Status, frozen=True, kw_only=True):
@@ -59,6 +75,8 @@ class RolloutCounts(Status, frozen=True, kw_only=True):
     in_flight: int = 0
     healthy: int = 0
     failed: int = 0
+    held: int = 0
+    """Of the desired: those in held cohorts."""
     blocked: int = 0
     unreachable: int = 0
 
@@ -77,6 +95,8 @@ class RolloutStatus(Status, frozen=True, kw_only=True):
     waves: tuple[WaveStatus, ...] = ()
     failures: tuple[Failure, ...] = ()
     """At most 200; the counts go on."""
+    holds: tuple[CohortHold, ...] = ()
+    """At most 50; never fewer than before."""
     counts: RolloutCounts = RolloutCounts()
 
 
@@ -111,6 +131,8 @@ class SiteCounts(Status, frozen=True, kw_only=True):
     unreachable: int = 0
     failed: int = 0
     """Refused the target revision."""
+    held: int = 0
+    """In a cohort the target revision is withheld from."""
     blocked: int = 0
     unfit: int = 0
     """Selected, but without what the target revision needs; in none of the other numbers."""

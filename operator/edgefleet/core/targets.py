@@ -7,7 +7,7 @@ only who is admitted.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from edgefleet.core import verdict
+from edgefleet.core import cohorts, revision, verdict
 from edgefleet.core.attempts import Attempts
 from edgefleet.core.fleet import SiteView
 from edgefleet.core.seen import RolloutObject
@@ -55,6 +55,31 @@ def member(view: SiteView, rollout: RolloutObject) -> bool:
 
 
 def refuses(view: SiteView, rollout: RolloutObject, attempts: Attempts) -> bool:
+    """Whether a site is not to have a revision: it failed there, or the site's cohort is held."""
+    return failed(view, rollout, attempts) or held(view, rollout, attempts)
+
+
+def held(view: SiteView, rollout: RolloutObject, attempts: Attempts) -> bool:
+    """Whether a site's cohort is held. It is judged by what the site is now.
+
+    The variant a site would serve is known only once it does: who left the revision because of its variant would be
+    offered it again on the variant it went back to, so that its order, which names what it left, speaks for it.
+    """
+    holds = attempts.held.get(rollout.meta.name)
+    if holds is None or view.site is None:
+        return False
+    if cohorts.is_held(view, holds):
+        return True
+    order = view.running
+    return (
+        cohorts.VARIANT in holds
+        and order is not None
+        and order.rollout != rollout.meta.name
+        and order.replaces == revision.bundle_digest(rollout.spec.bundle)
+    )
+
+
+def failed(view: SiteView, rollout: RolloutObject, attempts: Attempts) -> bool:
     """Whether a site failed with a revision: by its own word, or by what the rollout remembers of it."""
     spec = rollout.spec
     if view.report.refused and verdict.refusal(view.report, spec.revision, spec.attempt) is not None:

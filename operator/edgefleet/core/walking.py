@@ -6,21 +6,22 @@ status; nothing else is remembered.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 
-from edgefleet.core import placement, units
+from edgefleet.core import cohorts, holding, pacing, placement, units
+from edgefleet.core.cohorts import Evidence, Ruling, is_held
 from edgefleet.core.failures import Ledger
 from edgefleet.core.fleet import SiteView
+from edgefleet.core.pacing import Pace
 from edgefleet.core.specs import Wave
-from edgefleet.core.statuses import WaveStatus
+from edgefleet.core.statuses import Failure, WaveStatus
 from edgefleet.core.verdict import Verdict
 from edgefleet.core.waves import Hold, Look, allowed_failures, effective
 
-NAMED: Final = 3
-"""Held sites a message names."""
 BEATS_SEEN_EVERY: Final = 5.0
 """Seconds between looks at a wave that only waits for beats: a beat alone starts no pass over the model."""
 _DONE: Final = frozenset({Verdict.HEALTHY, Verdict.FAILED, Verdict.BLOCKED, Verdict.UNREACHABLE})
@@ -31,16 +32,17 @@ class Walk:
 
     def __init__(self, look: Look, known: Mapping[str, WaveStatus]) -> None:
         self.look = look
-        self.waves = waves = effective(look.policy, look.rollout)
+        self.waves = effective(look.policy, look.rollout)
         self.known = dict(known)
         self.admitted: dict[str, str] = {}
-        self.members: dict[str, list[SiteView]] = {wave.name: [] for wave in waves}
-        self.in_flight = 0
-        for view in look.fleet.counted:
-            verdict = look.verdicts.get(view.name)
-            if verdict is not None:
-                self.members[self.wave_of(view)].append(view)
-                self.in_flight += verdict is Verdict.AT_WORK
+        self.members: dict[str, list[SiteView]] = {wave.name: [] for wave in self.waves}
+        self.ruling = Ruling()
+        self.held: frozenset[str] = frozenset()
+        self.failures: Sequence[Failure] = ()
+        self.next_at: datetime | None = None
+        """When the rate lets another site in; None: it keeps nobody back."""
+        # those about to go back because they are held are at work until they are told
+        self.in_flight = sum(verdict is Verdict.AT_WORK for verdict in look.verdicts.values())
 
     def wave_of(self, view: SiteView) -> str:
         """The wave a site was admitted to.
@@ -58,10 +60,49 @@ class Walk:
     def _completed(self, name: str) -> bool:
         return name in self.known and self.known[name].completed_at is not None
 
+    def judge_cohorts(self, ledger: Ledger) -> Ruling:
+        """Hold what is to be held, before anything is counted."""
+        look, self.failures = self.look, ledger.known
+        verdicts = look.verdicts
+        begun = next((wave for wave in self.waves if not self._completed(wave.name)), None)
+        coming = self._candidates(begun) if begun is not None and begun.name in self.known else []
+        evidence = Evidence(
+            failures=ledger.known,
+            healthy=[v for v in look.fleet.counted if verdicts.get(v.name) is Verdict.HEALTHY],
+            coming=[
+                *(v for v in look.fleet.counted if verdicts.get(v.name) is Verdict.AT_WORK),
+                *(view for view in coming if view.online),
+            ],
+            placed=look.fleet.counted,
+        )
+        self.ruling = cohorts.judge(
+            look.policy.cohorts, look.rollout.status.holds, evidence, units.timestamp(look.now)
+        )
+        if self.ruling.held:
+            self.held = frozenset(
+                v.name for v in look.fleet.counted if v.name in look.held or is_held(v, self.ruling.held)
+            )
+        return self.ruling
+
     def count(self, ledger: Ledger) -> None:
         """Bring every wave's numbers up to date, before anything is moved by them."""
+        for view in self.look.fleet.counted:
+            if view.name in self.look.verdicts and view.name not in self.held:
+                self.members[self.wave_of(view)].append(view)
+        excused = self._newly_excused(ledger)
         for wave in self.waves:
-            self._keep(wave, self._counted(wave, ledger))
+            self._keep(wave, self._counted(wave, ledger, excused))
+
+    def _newly_excused(self, ledger: Ledger) -> Mapping[str, int]:
+        """Failures by wave that a hold accounts for since this look."""
+        before = {hold.cohort for hold in self.look.rollout.status.holds}
+        had = {f.site for f in self.look.rollout.status.failures if not before.isdisjoint(f.cohorts)}
+        told = {failure.site for failure in (*self.look.rollout.status.failures, *ledger.added)}
+        return Counter(
+            failure.wave
+            for failure in ledger.known
+            if failure.site in told and failure.site not in had and self.ruling.excused(failure)
+        )
 
     def through(self) -> Hold | None:
         """Go through the waves until one holds. None: all are complete."""
@@ -78,7 +119,7 @@ class Walk:
         if status is not None:
             self.known[wave.name] = status
 
-    def _counted(self, wave: Wave, ledger: Ledger) -> WaveStatus | None:
+    def _counted(self, wave: Wave, ledger: Ledger, excused: Mapping[str, int]) -> WaveStatus | None:
         """The wave's status with today's numbers; None: it has not begun."""
         before, members = self.known.get(wave.name), self.members[wave.name]
         new_failures = ledger.by_wave.get(wave.name, 0)
@@ -86,12 +127,14 @@ class Walk:
             return None
         base = before or self._started(wave)
         tally = Counter(self.look.verdicts[view.name] for view in members)
-        gone = base.failed + new_failures - tally[Verdict.FAILED]
+        failed, held = base.failed + new_failures, base.held + excused.get(wave.name, 0)
+        gone = failed - held - tally[Verdict.FAILED]
         return msgspec.structs.replace(
             base,
             admitted=len(members) + max(0, gone),
             healthy=tally[Verdict.HEALTHY],
-            failed=base.failed + new_failures,
+            failed=failed,
+            held=held,
             blocked=tally[Verdict.BLOCKED],
             unreachable=tally[Verdict.UNREACHABLE],
         )
@@ -107,12 +150,12 @@ class Walk:
         """Move the wave under way as far as it goes now."""
         candidates = self._candidates(wave)
         if candidates and wave.approval and not self._approved(wave):
-            return status, Hold("WaitingApproval", self._ask(wave))
+            return status, holding.waiting_approval(self.look, wave)
         if status is None:
             if not candidates:
                 return self._empty(wave, None)
             if self.look.still:
-                return None, self._standing()
+                return None, holding.standing(self.look)
             status = self._started(wave)
         room = _room(wave, status)
         expected = status.admitted + min(len(candidates), room)
@@ -133,6 +176,7 @@ class Walk:
             for view in self.look.fleet.counted
             if view.name not in self.look.verdicts
             and view.name not in self.look.refusing
+            and view.name not in self.held
             and view.readable
             and _selects(wave, view)
         ]
@@ -143,10 +187,42 @@ class Walk:
         if self.look.still:
             return 0
         free = max(0, wave.max_concurrency - self.in_flight)
-        chosen = [view for view in candidates if view.online][: min(room, free)]
+        ready = [view for view in candidates if view.online][: min(room, free)]
+        pace = self._pace()
+        chosen = ready if pace is None else ready[: pace.room]
+        if pace is not None and len(chosen) < len(ready):
+            self.next_at = pace.next_at(len(chosen))
         self.admitted.update((view.name, wave.name) for view in chosen)
         self.in_flight += len(chosen)
         return len(chosen)
+
+    def _pace(self) -> Pace | None:
+        """Offers of the last minute, those included that have failed since. `finish` is a person's word that it is fine."""
+        rate, rollout = self.look.policy.rate, self.look.rollout
+        if rate is None or rollout.spec.finish:
+            return None
+        name = rollout.meta.name
+        orders = (view.running for view in self.look.fleet.views if view.running is not None)
+        offered = [order.offered_at for order in orders if order.rollout == name]
+        gone = [failure.time for failure in self.failures if failure.site not in self.look.verdicts]
+        return pacing.pace(
+            pacing.per_minute(rate, self._healthy()), pacing.MINUTE, (*offered, *gone), self.look.now
+        )
+
+    def _limited(self, hold: Hold) -> Hold:
+        """The same hold, if it is the rate that keeps offers back: with when it goes on."""
+        rate = self.look.policy.rate
+        if rate is None or self.next_at is None:
+            return hold
+        healthy = self._healthy()
+        text = holding.rate_limited(pacing.per_minute(rate, healthy), healthy, self.next_at)
+        left = (self.next_at - self.look.now).total_seconds()
+        return replace(hold, message=f"{hold.message}; {text}", changes_in=max(left, 0.0))
+
+    def _healthy(self) -> int:
+        """Sites of the rollout on which its revision serves."""
+        verdicts = self.look.verdicts
+        return sum(verdicts[name] is Verdict.HEALTHY for name in verdicts if name not in self.held)
 
     def _judge(
         self, wave: Wave, status: WaveStatus, expected: int, working: int
@@ -159,15 +235,17 @@ class Walk:
         if status.healthy < need:
             status = msgspec.structs.replace(status, soak_started_at=None)
         if self.look.still:
-            return status, self._standing()
+            return status, holding.standing(self.look)
         if busy or working:
-            held = sum(self.look.verdicts[view.name] is Verdict.HELD for view in busy)
-            text = f"{numbers}, {len(busy) - held + working} at work, {held} waiting at the site"
-            if held and held == len(busy) + working:
-                text = f"{numbers}, {self._who_holds(wave)}"
-            return status, Hold("WaveRunning", text)
+            waiting = [view for view in busy if self.look.verdicts[view.name] is Verdict.HELD]
+            text = (
+                f"{numbers}, {len(busy) - len(waiting) + working} at work, {len(waiting)} waiting at the site"
+            )
+            if waiting and len(waiting) == len(busy) + working:
+                text = f"{numbers}, {holding.who_waits(self.look, waiting)}"
+            return status, self._limited(Hold("WaveRunning", text))
         if status.healthy < need:
-            return status, Hold("NotEnoughSites", f"{numbers}: {self._who_acts(status, expected)}")
+            return status, Hold("NotEnoughSites", f"{numbers}: {holding.who_acts(status, expected)}")
         return self._soak(wave, status, need)
 
     def _soak(self, wave: Wave, status: WaveStatus, need: int) -> tuple[WaveStatus, Hold | None]:
@@ -194,61 +272,45 @@ class Walk:
         return healthy and view.heard is not None and view.heard > units.instant(since)
 
     def _empty(self, wave: Wave, status: WaveStatus | None) -> tuple[WaveStatus | None, Hold | None]:
-        """A wave with nobody passes only if all it means were admitted before; a selector with a typo never does."""
+        """A wave with nobody passes only if all it means were admitted before, or are held while others are healthy.
+
+        A selector with a typo never does.
+        """
         if self.look.still:
-            return status, self._standing()
-        if any(_selects(wave, view) for view in self.look.fleet.counted):
-            moment = units.timestamp(self.look.now)
-            before = status or WaveStatus(name=wave.name, limit=0, started_at=moment)
-            return msgspec.structs.replace(before, completed_at=moment), None
-        text = f"wave {wave.name}: no placed site that has joined and is not cordoned matches it: correct its siteSelector or join sites"
-        return status, Hold("NotEnoughSites", text)
+            return status, holding.standing(self.look)
+        meant = [view for view in self.look.fleet.counted if _selects(wave, view)]
+        held = sum(view.name in self.held for view in meant)
+        if held and not self._healthy():
+            return status, holding.all_held(self.look, wave, held, self.ruling.holds)
+        if not meant:
+            return status, holding.no_sites(wave)
+        moment = units.timestamp(self.look.now)
+        before = status or WaveStatus(name=wave.name, limit=0, started_at=moment)
+        return msgspec.structs.replace(before, completed_at=moment), None
 
     def _approved(self, wave: Wave) -> bool:
         return any(approval.wave == wave.name for approval in self.look.rollout.spec.approvals)
 
-    def _ask(self, wave: Wave) -> str:
-        name = self.look.rollout.meta.name
-        return f"wave {wave.name} waits for approval: `edgefleet rollout approve {name} --wave {wave.name}`"
-
-    def _standing(self) -> Hold:
-        if self.look.paused:
-            return Hold(
-                "Paused", "no offers, no soak, until spec.paused is false and the rollout's desired is Run"
-            )
-        return Hold("Paused", "no offers: spec asks for another revision, which cannot start")
-
-    @staticmethod
-    def _who_acts(status: WaveStatus, expected: int) -> str:
-        missing = expected - status.admitted
-        return (
-            f"{status.unreachable + missing} unreachable, {status.blocked} blocked, {status.failed} failed; "
-            "bring sites back, cordon or delete those that are gone, or finish or abort the rollout"
-        )
-
-    def _who_holds(self, wave: Wave) -> str:
-        """The sites that wait at their own side, why, and what a person can do."""
-        held = [view for view in self.members[wave.name] if self.look.verdicts[view.name] is Verdict.HELD]
-        named = "; ".join(f"{view.name}: {_why_held(view)}" for view in held[:NAMED])
-        more = f" and {len(held) - NAMED} more" if len(held) > NAMED else ""
-        name = self.look.rollout.meta.name
-        return (
-            f"{len(held)} waiting at the site ({named}{more}): see to it there, ease spec.canary (where callers are silent "
-            f"onNoTraffic: Golden), or `edgefleet rollout direct {name}`, or `edgefleet rollout abort {name}`"
-        )
-
     # -- the end --------------------------------------------------------------------------------------
 
-    def breach(self) -> str | None:
+    def breach(self, ledger: Ledger) -> str | None:
         """The wave in which more sites failed than may, in words."""
         for wave in self.waves:
             status = self.known.get(wave.name)
             if status is None or not status.failed:
                 continue
+            failed = self._held_against(wave, status, ledger)
             allowed = allowed_failures(wave, self._size(wave, status))
-            if status.failed > allowed:
-                return f"wave {wave.name}: {status.failed} failed, {allowed} allowed"
+            if failed > allowed:
+                return f"wave {wave.name}: {failed} failed, {allowed} allowed"
         return None
+
+    def _held_against(self, wave: Wave, status: WaveStatus, ledger: Ledger) -> int:
+        """Failures a wave is judged by: those no cohort accounts for, or all when no minority would."""
+        if not self.ruling.minority:
+            return status.failed
+        waiting = sum(f.wave == wave.name and self.ruling.undecided(f) for f in ledger.known)
+        return max(0, status.failed - status.held - waiting)
 
     def _size(self, wave: Wave, status: WaveStatus) -> int:
         """Sites the wave is of: no more than there are for it, however large its limit."""
@@ -266,11 +328,6 @@ class Walk:
 
 def _selects(wave: Wave, view: SiteView) -> bool:
     return wave.site_selector is None or placement.matches(wave.site_selector, view.labels)
-
-
-def _why_held(view: SiteView) -> str:
-    reason = view.report.reason or str(view.report.stage)
-    return f"{reason}, {view.report.message}" if view.report.message else reason
 
 
 def _room(wave: Wave, status: WaveStatus) -> int:

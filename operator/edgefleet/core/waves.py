@@ -39,7 +39,9 @@ class Look:
     verdicts: Mapping[str, Verdict]
     """Of the sites whose orders belong to the rollout."""
     refusing: frozenset[str]
-    """Sites that refused the revision at this attempt."""
+    """Sites that refused the revision at this attempt, and those whose cohort is held."""
+    held: frozenset[str]
+    """Of these, the sites whose cohort is held."""
     first: frozenset[str]
     """Sites to be admitted before others: those on a superseded revision."""
     offers: bool
