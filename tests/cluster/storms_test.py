@@ -38,18 +38,23 @@ async def storm(
         ca.write_bytes(ca_of(where))
         weather = Weather(where.server, ca, random.Random(f"weather {seed}"))
         async with weather.blowing():
-            operator = Operator(weather.kubeconfig(straight, folder), shelf, folder / "operator.log")
+            plan = folder / "plan"
+            plan.mkdir()
+            way = weather.kubeconfig(straight, folder)
+            launcher = ("-m", "support.failpoints", str(plan))
+            operator = Operator(way, shelf, folder / "operator.log", launcher=launcher)
             operator.start()
             try:
-                await operator.ready()
+                await operator.ready(seconds=120)
                 async with Fleet(api) as fleet, Record().kept(api, fleet.namespace) as record:
                     for short, plan in plans(seed, bundles).items():
                         labels = {"site": short, "ring": "0" if short in "ab" else "1"}
                         await fleet.join(short, labels=labels, plan=plan, heartbeat=HEARTBEAT)
-                    yield Storm(fleet, operator, weather, bundles, random.Random(f"pauses {seed}")), record
+                    hurry = random.Random(f"pauses {seed}")
+                    yield Storm(fleet, operator, weather, plan, bundles, hurry), record
             finally:
-                if operator.process is not None and operator.process.poll() is None:
-                    operator.kill()
+                weather.calm = True
+                operator.stop()
                 print(operator.tail(60))  # shown by pytest when the test failed
 
 

@@ -152,7 +152,7 @@ class Operator:
                 command, cwd=ROOT / "tests", env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
-    async def ready(self) -> None:
+    async def ready(self, *, seconds: float = 30.0) -> None:
         """Wait until its caches are full."""
 
         async def answers() -> bool:
@@ -160,7 +160,7 @@ class Operator:
             assert self.process.poll() is None, f"the operator ended: {self.tail()}"
             return await asyncio.to_thread(self.page, "/readyz") == "ok\n"
 
-        await eventually(answers, f"the operator is ready; {self.tail()}", seconds=30)
+        await eventually(answers, f"the operator is ready; {self.tail()}", seconds=seconds)
 
     def page(self, path: str) -> str:
         """One of its pages; empty when it does not answer 200."""

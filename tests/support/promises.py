@@ -1,17 +1,26 @@
 """What the hub promises, checked from the objects it saw by other means than its own decisions.
 
-The numbers I1 to I11 are those of the design's invariants.
+The numbers I1 to I12 are those of the design's invariants; docs/develop.md says which check holds which.
 """
 
+import pickle
+import re
+from datetime import timedelta
 from typing import Any
 
-from edgefleet.core import liveness, parse, units
+from edgefleet.core import fleet, liveness, model_pass, parse, units, verdict
 from edgefleet.core.decisions import ModelDecision
 from edgefleet.core.order import Mode, State
 from edgefleet.core.seen import RolloutObject
 from edgefleet.core.statuses import Connectivity, Outcome, WaveStatus
+from edgefleet.core.verdict import Verdict
 from support.fleet import Site
-from support.hubs import Hub, Raw, changes
+from support.hubs import Hub, Raw, changes, shuffled
+
+WHO_ACTS = re.compile(
+    r"edgefleet rollout \w+|spec\.\w+|siteSelector|annotate|maxFailures|apply another bundle|bring sites back|beat again"
+)
+"""Words by which a hold tells a person what to do."""
 
 
 def check(hub: Hub, decision: ModelDecision) -> None:
@@ -39,8 +48,103 @@ def check(hub: Hub, decision: ModelDecision) -> None:
         for wave in fresh.waves if fresh is not None else ():
             _completion_is_earned(hub, newest, wave)
     _removals_are_meant(hub, decision)
+    _only_matching_reports_count(hub, decision)
+    _no_failure_is_missed(hub, rollouts, statuses)
+
+
+def _only_matching_reports_count(hub: Hub, decision: ModelDecision) -> None:
+    """I7: what is called healthy was reported for the order as it stands."""
+    good = {name: raw["spec"] for name, raw in hub.orders.items() if _healthy(raw)}
     if decision.status is not None:
-        assert decision.status.sites.healthy <= sum(_healthy(raw) for raw in hub.orders.values()), "I7"
+        counts = decision.status.sites
+        right = [spec for spec in good.values() if spec["revision"] == decision.status.target_revision]
+        assert counts.healthy <= len(good), "I7: more healthy than reports say"
+        assert counts.updated <= len(right), "I7: more updated than reports say"
+    newest = max((raw["spec"]["number"] for raw in hub.rollouts.values()), default=0)
+    for patch in decision.patch_rollouts:
+        if patch.status is None or hub.rollouts[patch.name]["spec"]["number"] != newest:
+            continue
+        mine = sum(spec["rollout"] == patch.name for spec in good.values())
+        waves = (hub.model or {}).get("spec", {}).get("rollout", {}).get("waves", ())
+        asked = {
+            "rest",
+            *(wave["name"] for wave in waves),
+        }  # of waves the spec has no more the last figures stay
+        running = [
+            wave.healthy for wave in patch.status.waves if wave.completed_at is None and wave.name in asked
+        ]
+        assert sum(running) <= mine, f"I7: {patch.name} counts {running} healthy of {mine}"
+
+
+def _no_failure_is_missed(hub: Hub, rollouts: list[RolloutObject], statuses: dict[str, Any]) -> None:
+    """I8: whoever reports a failure of the newest attempt is counted, placed, labelled, deleted or not."""
+    newest = max(rollouts, key=lambda item: item.spec.number, default=None)
+    if newest is None or newest.meta.name not in statuses:
+        return
+    attempt = (newest.spec.revision, newest.spec.attempt)
+    said = {
+        name
+        for name, raw in hub.orders.items()
+        if attempt in {(item["revision"], item["attempt"]) for item in raw["status"].get("refused", ())}
+    }
+    fresh = statuses[newest.meta.name]
+    if fresh.outcome in (Outcome.NONE, Outcome.COMPLETE, Outcome.ROLLED_BACK) and newest.status.outcome in (
+        Outcome.NONE,
+        Outcome.COMPLETE,
+    ):
+        known = {failure.site for failure in fresh.failures}
+        assert said <= known, f"I8: {newest.meta.name} does not count {said - known}"
+        assert fresh.counts.failed >= len(known), f"I8: {newest.meta.name} counts too few"
+
+
+# -- the same from other sides -------------------------------------------------------------------------
+
+
+def order_does_not_matter(hub: Hub, decision: ModelDecision) -> None:
+    """I9: equal things in another order give equal decisions."""
+    for seed in (1, 2):
+        assert model_pass.decide_model(shuffled(hub.seen(), seed), hub.now) == decision, "I9"
+
+
+def clocks_do_not_matter(hub: Hub, decision: ModelDecision) -> None:
+    """I12: what a site's clock says changes nothing; a step of the hub's own makes sites unheard at most."""
+    other: Hub = pickle.loads(pickle.dumps(hub))
+    for years, name in enumerate(sorted(other.leases), start=-1):
+        moment = units.timestamp(hub.now + timedelta(days=365 * 20 * years))
+        other.leases[name]["spec"]["renewTime"] = moment
+        said = other.orders.get(name, {}).get("status", {})
+        said["reportedAt"] = moment
+        for item in (*said.get("conditions", ()), *said.get("refused", ())):
+            item["lastTransitionTime" if "type" in item else "time"] = moment
+    assert model_pass.decide_model(other.seen(), hub.now) == decision, "I12: a site's clock was believed"
+    seen = hub.seen()
+    before = {
+        view.name: verdict.judge(view, hub.now)
+        for view in fleet.survey(seen, None, hub.now).views
+        if view.running
+    }
+    for step in (timedelta(hours=-2), timedelta(minutes=9), timedelta(days=30)):
+        now = hub.now + step
+        for view in fleet.survey(seen, None, now).views:
+            if view.running is None:
+                continue
+            pair = {before[view.name], verdict.judge(view, now)}
+            assert len(pair - {Verdict.UNREACHABLE}) <= 1, (
+                f"I12: {view.name} goes from {pair} by the hub's clock"
+            )
+        withdrawn = {
+            name for name, raw in hub.rollouts.items() if raw["status"].get("outcome") == "RolledBack"
+        }
+        withdrawn |= _withdrawn(decision)
+        assert _withdrawn(model_pass.decide_model(seen, now)) <= withdrawn, "I12: taken back by the clock"
+
+
+def _withdrawn(decision: ModelDecision) -> set[str]:
+    return {
+        patch.name
+        for patch in decision.patch_rollouts
+        if patch.status is not None and patch.status.outcome is Outcome.ROLLED_BACK
+    }
 
 
 def _banned(rollouts: list[RolloutObject], statuses: dict[str, Any]) -> set[tuple[str, int]]:
@@ -171,7 +275,7 @@ def comes_to_rest(hub: Hub, sims: dict[str, Site]) -> None:
     stalled, reconciling = hub.condition("Stalled"), hub.condition("Reconciling")
     waiting = ("Paused", "WaitingApproval", "NotEnoughSites")
     assert stalled[0] == "True" or reconciling[1] in waiting, f"I11: {reason} names nobody: {hub.message()}"
-    assert hub.message(), "a hold says why"
+    assert WHO_ACTS.search(hub.message()), f"I11: {reason} says not who must act: {hub.message()}"
 
 
 def _all_serve_what_they_should(hub: Hub, sims: dict[str, Site]) -> None:
@@ -194,3 +298,7 @@ def _all_serve_what_they_should(hub: Hub, sims: dict[str, Site]) -> None:
         )
         if best is not None:
             assert site.active is not None, f"P4: {name} serves nothing"
+    for name, raw in hub.rollouts.items():
+        open_ = raw["status"].get("outcome", "") == ""
+        newest_of_all = raw["spec"]["number"] == max(item["spec"]["number"] for item in hub.rollouts.values())
+        assert not open_ or newest_of_all, f"I11: {name} never ended"

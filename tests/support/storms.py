@@ -8,9 +8,12 @@ is in `support.aftermath`.
 
 import asyncio
 import contextlib
+import os
 import random
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from edgefleet.core import names
@@ -115,6 +118,8 @@ class Storm:
     fleet: Fleet
     operator: Operator
     weather: Weather
+    plan: Path
+    """Of `support.failpoints`, which starts the operator again whenever it was killed."""
     bundles: list[str]
     hurry: random.Random
     """Chooses pauses. What happens is in the history; only when it meets the operator is left to chance."""
@@ -136,10 +141,7 @@ class Storm:
             await self._site(short, {"spec": {"cordoned": False}})
         if await self._there():
             await self._model({"spec": {"paused": False}})
-        assert self.operator.process is not None
-        if self.operator.process.poll() is not None:
-            self.operator.start()
-        await self.operator.ready()
+        await self.operator.ready(seconds=120)
 
     # -- the steps ------------------------------------------------------------------------------------------
     async def _apply(self, step: Step) -> None:
@@ -151,12 +153,9 @@ class Storm:
     async def _wait(self, _step: Step) -> None:
         await asyncio.sleep(self.hurry.uniform(0.5, 3.0))
 
-    async def _kill(self, step: Step) -> None:
-        self.operator.kill()
+    async def _kill(self, _step: Step) -> None:
+        os.kill(int((self.plan / "life").read_text()), signal.SIGKILL)
         self.kills += 1
-        if step.number % 2:
-            await asyncio.sleep(self.hurry.uniform(0.0, 1.0))
-        self.operator.start()
 
     async def _silence(self, step: Step) -> None:
         agent = self.fleet.agents[step.site]

@@ -9,7 +9,7 @@ from functools import cached_property
 import msgspec
 
 from edgefleet.core import attempts as tries
-from edgefleet.core import conditions, holding, revision, targets
+from edgefleet.core import conditions, holding, names, revision, targets
 from edgefleet.core.attempts import Attempts, Course, Intent
 from edgefleet.core.conditions import FALSE, TRUE, UNKNOWN, State
 from edgefleet.core.desired import Orders, approval_to_remove
@@ -170,10 +170,14 @@ def ended_badly(rollout: RolloutObject, outcome: Outcome, attempts: Attempts) ->
     if rollout.status.failures:
         first = rollout.status.failures[0]
         text += f": {rollout.status.counts.failed} failed, first {first.site} with {first.reason}: {first.message}"
-    good = attempts.current
+    good, act = (
+        attempts.current,
+        f"apply another bundle, or annotate the EdgeModel with a new value of {names.RETRY}",
+    )
     if good is None:
-        return f"{text}; there is no good revision to go back to, sites are left as they are"
-    return f"{text}; sites serve revision {good.spec.revision} ({revision.bundle_digest(good.spec.bundle)})"
+        return f"{text}; there is no good revision to go back to, sites are left as they are: {act}"
+    digest = revision.bundle_digest(good.spec.bundle)
+    return f"{text}; sites serve revision {good.spec.revision} ({digest}): {act}"
 
 
 def _sites(facts: Facts) -> SiteCounts:
