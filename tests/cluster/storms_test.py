@@ -47,9 +47,9 @@ async def storm(
             try:
                 await operator.ready(seconds=120)
                 async with Fleet(api) as fleet, Record().kept(api, fleet.namespace) as record:
-                    for short, plan in plans(seed, bundles).items():
+                    for short, fate in plans(seed, bundles).items():
                         labels = {"site": short, "ring": "0" if short in "ab" else "1"}
-                        await fleet.join(short, labels=labels, plan=plan, heartbeat=HEARTBEAT)
+                        await fleet.join(short, labels=labels, plan=fate, heartbeat=HEARTBEAT)
                     hurry = random.Random(f"pauses {seed}")
                     yield Storm(fleet, operator, weather, plan, bundles, hurry), record
             finally:

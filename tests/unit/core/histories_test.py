@@ -252,6 +252,7 @@ class Fleet(RuleBasedStateMachine):
             comes_to_rest(self.hub, self.sims)
 
 
+@pytest.mark.timeout(400)
 def test_no_history_breaks_a_promise() -> None:
     """The same histories each time, within seconds."""
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
