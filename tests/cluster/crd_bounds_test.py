@@ -131,6 +131,9 @@ def _bad_values(node: crds.Object, good: Any) -> Iterator[tuple[Any, str]]:
 _TIED: dict[str, crds.Changes] = {
     "spec.serving.outputCompression.codec": {"spec.serving.outputCompression.minBytes": 1024},
     "spec.serving.replicas": {},
+    "spec.rollout.rate.perMinute": {"spec.rollout.rate.maxPerMinute": 10000},
+    "spec.rollout.rate.factor": {"spec.rollout.rate.every": 10, "spec.rollout.rate.maxPerMinute": 1000},
+    "spec.rollout.rate.maxPerMinute": {"spec.rollout.rate.perMinute": 1},
 }
 """What else must change for a value to make sense."""
 

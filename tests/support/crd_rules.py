@@ -58,12 +58,19 @@ SITES_1: Final = (
 SITES_0: Final = (
     'must be a number of sites from 0 to 100000 or a percentage from 0% to 100%, such as 2 or "5%"'
 )
+SITES_BELOW_ALL: Final = (
+    'must be a number of sites from 0 to 100000 or a percentage from 0% to below 100%, such as 2 or "20%"'
+)
+COHORT_KEY: Final = "must be arch, soc, firmware, variant or a label key"
+NO_GROWTH: Final = "every and maxPerMinute must be left out when factor is 1: the rate does not grow"
 IMMUTABLE: Final = (
     "is immutable: an EdgeRollout is one attempt; only desired, approvals, finish and direct may change"
 )
 
 _CANARY: Final = "spec.canary"
 _WAVE: Final = "spec.rollout.waves.0"
+_COHORTS: Final = "spec.rollout.cohorts"
+_RATE: Final = "spec.rollout.rate"
 _SHADOW_ONLY: Final = [{"shadow": 100, "duration": "1m"}]
 
 
@@ -216,6 +223,32 @@ _MODEL: Final[dict[str, Refused]] = {
             },
             SITES_1,
         )
+    ),
+    **dict(
+        _each(
+            {"failures of a cohort": f"{_COHORTS}.maxFailures"},
+            {"below none": -1, "of all, which never hold": "100%", "above all": "101%", "too many": 100001},
+            SITES_BELOW_ALL,
+        )
+    ),
+    **dict(
+        _each(
+            {"a cohort's key": f"{_COHORTS}.by.1"},
+            {"with a space": "a b", "of nothing": "", "with a value": "soc=x", "with two slashes": "a/b/c"},
+            COHORT_KEY,
+        )
+    ),
+    "a cohort's key named twice is refused": _field(
+        f"{_COHORTS}.by", ["soc", "soc"], "must name each key once"
+    ),
+    "a rate above its most is refused": Refused(
+        {f"{_RATE}.perMinute": 501}, _RATE, "maxPerMinute must not be below perMinute"
+    ),
+    "steps of a rate that does not grow are refused": Refused(
+        {f"{_RATE}": {"perMinute": 5, "factor": 1, "every": 11}}, _RATE, NO_GROWTH
+    ),
+    "a most of a rate that does not grow is refused": Refused(
+        {f"{_RATE}": {"perMinute": 5, "factor": 1, "maxPerMinute": 999}}, _RATE, NO_GROWTH
     ),
     **dict(
         _each(
@@ -372,6 +405,14 @@ ACCEPTED: Final[dict[Kind, dict[str, Changes]]] = {
         "a limit of one in ten thousand": {f"{_WAVE}.limit": "0.01%"},
         "failures of a half percent": {f"{_WAVE}.maxFailures": "0.5%"},
         "one success": {f"{_WAVE}.minSuccess": 1},
+        "no cohorts and no rate": {_COHORTS: ABSENT, _RATE: ABSENT},
+        "cohorts by one key and nothing else": {_COHORTS: {"by": ["variant"]}},
+        "cohorts by labels of four kinds": {
+            f"{_COHORTS}.by": ["a", "a.b/c", "firmware", "edgefleet.dev/soc"]
+        },
+        "no failure in a cohort": {f"{_COHORTS}.maxFailures": 0},
+        "a rate and nothing else": {_RATE: {"perMinute": 1000}},
+        "a rate that does not grow": {_RATE: {"perMinute": 5, "factor": 1}},
     },
     kinds.EDGE_SITE: {
         "a site's name of 50 characters": {"metadata.name": "a" * 50},
