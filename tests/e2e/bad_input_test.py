@@ -43,6 +43,14 @@ def _model(told: Told) -> dict[str, Any]:
     return told.fleet.hub.get(f"/apis/edgefleet.dev/v1alpha1/namespaces/{NAMESPACE}/edgemodels/{NAME}")
 
 
+def _report(told: Told) -> dict[str, Any]:
+    """What the canary site says of the bad model."""
+    orders = told.fleet.hub.items("edgedeployments", "site-shop-paris")
+    mine = next((each for each in orders if each["metadata"]["name"] == f"{NAMESPACE}.{NAME}"), {})
+    report: dict[str, Any] = mine.get("status", {})
+    return report
+
+
 def _refused(told: Told, kind: str, reason: str) -> str:
     """Wait until a condition has the reason; its message."""
     wait(f"{kind} says {reason}", 60, lambda: condition(_model(told), kind).get("reason") == reason)
@@ -79,12 +87,11 @@ def test_a_bundle_that_is_not_there_is_named(told: Told) -> None:
 def test_a_flipped_byte_in_the_model_never_serves(told: Told) -> None:
     bundle = told.story.bundles[told.new_bundle("v1")]
     state = Path(os.environ.get("LOCALKUBE_STATE", ROOT / "build" / "localkube"))
-    tampering.flip_byte_of_model(bundle.reference, state / "registry" / "data")
-    _apply(told, bundle.reference, variants=["int8"])
-    orders = lambda: told.fleet.hub.items("edgedeployments", "site-shop-paris")  # noqa: E731
-    mine = lambda: next((each for each in orders() if each["metadata"]["name"] == f"{NAMESPACE}.{NAME}"), {})  # noqa: E731
-    wait("the site names the digest", 60, lambda: mine().get("status", {}).get("reason") == "DigestMismatch")
-    assert not mine()["status"].get("activeRevision")
+    with tampering.flipped_byte_of_model(bundle.reference, state / "registry" / "data"):
+        _apply(told, bundle.reference, variants=["int8"])
+        wait("the site names the digest", 60, lambda: _report(told).get("reason") == "DigestMismatch")
+        assert not _report(told).get("activeRevision")
+    wait("the mended one serves", 120, lambda: _report(told).get("stage") == "Serving")
 
 
 def test_a_reference_without_digest_is_refused_by_the_api_server(told: Told) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -41,11 +43,20 @@ def _url(reference: str) -> str:
     return f"http://{host}/v2/{repository.partition(':')[0]}/manifests/{digest}"
 
 
-def flip_byte_of_model(reference: str, registry_data: Path) -> None:
-    """Change one byte of the bundle's first ONNX file where the registry keeps it."""
+@contextmanager
+def flipped_byte_of_model(reference: str, registry_data: Path) -> Iterator[None]:
+    """Change one byte of the bundle's first ONNX file where the registry keeps it, for a while.
+
+    Every bundle with the same model shares that file: left as it is, later tests would meet it.
+    """
     layer = next(each for each in _manifest(reference)["layers"] if "weight" in each["mediaType"])
     hexadecimal = layer["digest"].removeprefix("sha256:")
     blob = registry_data / "docker/registry/v2/blobs/sha256" / hexadecimal[:2] / hexadecimal / "data"
-    content = bytearray(blob.read_bytes())
+    whole = blob.read_bytes()
+    content = bytearray(whole)
     content[len(content) // 2] ^= 0x01
     blob.write_bytes(content)
+    try:
+        yield
+    finally:
+        blob.write_bytes(whole)
