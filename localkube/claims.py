@@ -21,8 +21,11 @@ from localkube.shell import succeeds
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# kubelet sets these for the whole machine; the last cluster puts them back.
+# A kubelet, its containerd and its API server take some thirty inotify instances; a fresh machine allows 128 in all.
+RAISED = {"fs/inotify/max_user_instances": 1024, "fs/inotify/max_user_watches": 262144}
+# kubelet sets these for the whole machine; the last cluster puts them and those above back.
 TUNABLES = (
+    *RAISED,
     "vm/overcommit_memory",
     "vm/panic_on_oom",
     "kernel/panic",
@@ -117,6 +120,10 @@ def _machine_up() -> None:
             if (Path("/proc/sys") / each).exists()
         }
         SAVED.write_text(json.dumps({"tunables": values, "netns_folder": NETNS_FOLDER.exists()}))
+    for each, least in RAISED.items():
+        knob = Path("/proc/sys") / each
+        if knob.exists() and int(knob.read_text()) < least:
+            knob.write_text(str(least))
     network.bridges_up()
 
 
