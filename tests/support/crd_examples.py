@@ -109,7 +109,18 @@ FULL: Final[dict[Kind, Object]] = {
                 ],
             },
             "sites": dict.fromkeys(
-                ("desired", "updated", "healthy", "unreachable", "failed", "held", "blocked", "unfit"), 1
+                (
+                    "desired",
+                    "updated",
+                    "healthy",
+                    "unreachable",
+                    "failed",
+                    "held",
+                    "blocked",
+                    "unfit",
+                    "quarantined",
+                ),
+                1,
             ),
         },
     },
@@ -132,6 +143,14 @@ FULL: Final[dict[Kind, Object]] = {
             "kubernetesVersion": "v1.36.3+k3s1",
             "inventory": INVENTORY,
             "models": {"serving": 1, "failed": 0, "blocked": 0},
+            "quarantine": {
+                "since": NOW,
+                "until": NOW,
+                "reason": "RepeatedFailures",
+                "message": "refused 3 revisions that are good elsewhere",
+            },
+            "releasedAt": NOW,
+            "flaps": [{"time": NOW, "of": "Connectivity", "mark": "Away"}],
         },
     },
     kinds.EDGE_ROLLOUT: {

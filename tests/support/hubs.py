@@ -5,6 +5,7 @@ an API server would refuse: a stale resource version, another uid, a name that i
 """
 
 import copy
+import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from edgefleet.core import model_pass, names, parse, units
+from edgefleet.core import model_pass, names, parse, quarantine, units
 from edgefleet.core.decisions import Finalizer, ModelDecision, OrderWrite, RolloutCreate, RolloutPatch
 from edgefleet.core.seen import BundleCheck, ModelSeen
 
@@ -120,6 +121,7 @@ class Hub:
     ) -> None:
         """Add a site that has joined and is heard."""
         self.sites[name] = site_raw(name, labels, **spec)
+        self.sites[name]["status"]["publicKeySHA256"] = hashlib.sha256(name.encode()).hexdigest()
         self.agents[name] = agent_raw(inventory=inventory)
         self.beat(name)
 
@@ -155,6 +157,30 @@ class Hub:
     def tick(self, seconds: float) -> None:
         """Let time pass."""
         self.now += timedelta(seconds=seconds)
+
+    def release(self, name: str) -> None:
+        """A person releases a site from quarantine."""
+        self.sites[name]["metadata"].setdefault("annotations", {})[names.RELEASE] = units.timestamp(self.now)
+
+    # -- one pass of the operator over the fleet ------------------------------------------------------
+
+    def set_aside(
+        self, policy: quarantine.Policy | None = None, writes: int | None = None
+    ) -> quarantine.Decision:
+        """One pass over who is set aside, killed after so many writes."""
+        rollouts = [item for raw in self.rollouts.values() if (item := parse.rollout(raw)) is not None]
+        decision = quarantine.decide(
+            [parse.site(raw) for raw in self.sites.values()],
+            [quarantine.evidence(NAMESPACE, MODEL, rollouts)],
+            policy or quarantine.Policy(),
+            self.now,
+        )
+        changes_ = (*decision.releases, *decision.admissions)
+        for change in changes_ if writes is None else changes_[:writes]:
+            status = self.sites[change.site.meta.name]["status"]
+            status |= {"quarantine": raw(change.quarantine), "releasedAt": change.released}
+            self.sites[change.site.meta.name]["status"] = _lean(status)
+        return decision
 
     # -- one pass of the operator -------------------------------------------------------------------
 

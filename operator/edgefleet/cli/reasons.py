@@ -89,6 +89,10 @@ PLACEMENT: Final[Mapping[str, Reason]] = {
         "correct spec.placement.jurisdictions, spec.jurisdiction of the EdgeSite, or site.jurisdiction at the site",
     ),
     "NotJoined": Reason("No box has joined under the site's name, or its agent has told nothing yet."),
+    "Quarantined": Reason(
+        "The operator has set the site aside; its condition Quarantined says why.",
+        "edgefleet site release NAME",
+    ),
     "Cordoned": Reason("The site gets no offers.", "spec.cordoned: false on the EdgeSite"),
     "InsufficientMemory": Reason(
         "The site has less memory than the pods need at their peak: spec.serving.replicas and one more.",
@@ -110,6 +114,23 @@ SITES: Final[Mapping[str, Reason]] = {
     "NameTaken": Reason(
         "A namespace or object of the name is there and belongs to somebody else.", "rename or remove one"
     ),
+    "RepeatedFailures": Reason(
+        "The site refused several revisions that are good elsewhere; it is set aside and offered nothing.",
+        "look at the site, then `edgefleet site release NAME`",
+    ),
+    "Flapping": Reason(
+        "The site's connectivity comes and goes; it is set aside and offered nothing.",
+        "see to its link, then `edgefleet site release NAME`",
+    ),
+    "CrashLooping": Reason(
+        "A promoted revision that is good elsewhere keeps crashing here; the site is set aside.",
+        "look at the site's pods, then `edgefleet site release NAME`",
+    ),
+    "QuarantineFull": Reason(
+        "The site would be set aside, but as many are as quarantine.maxShare allows.",
+        "look at the sites that are set aside: if they are not to blame, release them and look at the models",
+    ),
+    "NotQuarantined": Reason("The site is not set aside."),
     "Skewed": Reason("The site's clock is off.", "set the clock at the site (NTP)"),
 }
 

@@ -3,6 +3,8 @@
 import base64
 import ipaddress
 import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,7 +14,7 @@ import yaml
 from edgefleet.cli import joining, tables
 from edgefleet.cli.connecting import Where, ask, cluster_options
 from edgefleet.cli.joining import Token
-from edgefleet.core import units
+from edgefleet.core import names, units
 from edgefleet.kube import kinds
 from edgefleet.kube.client import Api, Object
 
@@ -84,6 +86,26 @@ def token(
     click.echo(f"Good for one joining, until {made.expires}. Keep it secret.", err=True)
 
 
+@site.command()
+@click.argument("name")
+@cluster_options
+def release(name: str, kubeconfig: Path | None, context: str | None) -> None:
+    """Release site NAME from quarantine: what speaks against it so far counts no more."""
+
+    async def mark(api: Api) -> Object:
+        found = await api.get(kinds.EDGE_SITE, None, name)
+        # by the hub's clock: it is compared with what the hub noted
+        now = parsedate_to_datetime(api.server_date) if api.server_date else datetime.now(UTC)
+        meta = {"uid": found["metadata"]["uid"], "annotations": {names.RELEASE: units.timestamp(now)}}
+        await api.merge_patch(kinds.EDGE_SITE, None, name, {"metadata": meta})
+        return found
+
+    found = ask(Where(kubeconfig, context), mark)
+    held = tables.path(found, "status.quarantine.reason")
+    was = f"it was set aside for {held}" if held else "it was not set aside; evidence against it is forgotten"
+    click.echo(f"Site {name} is released: {was}.")
+
+
 @site.command(name="list")
 @cluster_options
 def list_(kubeconfig: Path | None, context: str | None) -> None:
@@ -104,6 +126,7 @@ def list_(kubeconfig: Path | None, context: str | None) -> None:
         "SERVING",
         "FAILED",
         "BLOCKED",
+        "QUARANTINE",
         "AGENT",
         "LABELS",
     )
@@ -119,6 +142,7 @@ def _row(raw: Object) -> tuple[object, ...]:
         tables.age(tables.path(raw, "status.lastSeen")),
         {"True": "yes", "False": "no"}.get(str(joined), joined),
         *(tables.path(raw, f"status.models.{state}") for state in ("serving", "failed", "blocked")),
+        tables.path(raw, "status.quarantine.reason"),
         tables.path(raw, "status.agentVersion"),
         ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
     )

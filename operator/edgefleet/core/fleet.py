@@ -33,7 +33,7 @@ class SiteView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     placed: bool
     """Exists and is selected by the placement, in a jurisdiction it allows."""
     eligible: bool
-    """Joined, not cordoned, understands our orders, has what it takes: may be offered something, and is counted."""
+    """Joined, not set aside, understands our orders, has what it takes: may be offered something, and is counted."""
     counted: bool
     """Placed and eligible: part of the model's numbers."""
     connectivity: Connectivity
@@ -73,6 +73,11 @@ class Fleet:
     def counted(self) -> tuple[SiteView, ...]:
         """Placed sites that can take part."""
         return tuple(view for view in self.views if view.counted)
+
+    @cached_property
+    def quarantined(self) -> tuple[SiteView, ...]:
+        """Placed sites the operator has set aside."""
+        return tuple(view for view in self.views if view.fit.reason is placement.Reason.QUARANTINED)
 
     @cached_property
     def unfit(self) -> tuple[SiteView, ...]:

@@ -38,6 +38,7 @@ class Reason(StrEnum):
     JURISDICTION = "JurisdictionMismatch"
     INVALID_SPEC = "InvalidSpec"
     NOT_JOINED = "NotJoined"
+    QUARANTINED = "Quarantined"
     CORDONED = "Cordoned"
     AGENT_TOO_OLD = "AgentTooOld"
     NO_VARIANT_FITS = "NoVariantFits"
@@ -143,6 +144,8 @@ def _absent(site: SiteObject) -> Fit | None:
         return Fit(Reason.NOT_JOINED, "it is being deleted")
     if site.lease is None or site.agent is None:
         return Fit(Reason.NOT_JOINED, "no box has joined under its name")
+    if (held := site.status.quarantine) is not None:
+        return Fit(Reason.QUARANTINED, f"it is in quarantine until {held.until}: {held.message}")
     if liveness.spec_of(site).cordoned:
         return Fit(Reason.CORDONED, "it is cordoned: what it runs goes on, it gets no offers")
     understood = site.agent.status.understands

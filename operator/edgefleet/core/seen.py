@@ -188,6 +188,8 @@ class SiteSeen:
     orders: tuple[OrderObject, ...]
     """All EdgeDeployments in the namespace."""
     operator_started: datetime
+    kept_out: str | None = ""
+    """Why the site is not in quarantine though it should be; None: not known yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections import Counter
 from datetime import datetime, timedelta
 from typing import Final
 
-from edgefleet.core import conditions, joining, liveness, names, units, verdict
+from edgefleet.core import conditions, flapping, joining, liveness, names, quarantine, units, verdict
 from edgefleet.core.conditions import FALSE, TRUE, UNKNOWN, State
 from edgefleet.core.decisions import SiteDecision
 from edgefleet.core.fingerprint import fingerprint
@@ -19,6 +19,7 @@ LAST_SEEN_EVERY: Final = timedelta(minutes=10)
 JOINED: Final = "Joined"
 AVAILABLE: Final = "Available"
 CLOCK_SYNCED: Final = "ClockSynced"
+QUARANTINED: Final = "Quarantined"
 _FAILED: Final = (Stage.ROLLED_BACK, Stage.REJECTED)
 
 
@@ -96,6 +97,7 @@ def _status(seen: SiteSeen, site: SiteObject, alive: Liveness, key: str, now: da
         JOINED: _joined(seen, key),
         AVAILABLE: _available(alive.connectivity, site),
         CLOCK_SYNCED: _clock(site),
+        QUARANTINED: _quarantined(seen, site),
     }
     return SiteStatus(
         observed_generation=site.meta.generation,
@@ -107,6 +109,9 @@ def _status(seen: SiteSeen, site: SiteObject, alive: Liveness, key: str, now: da
         kubernetes_version=agent.kubernetes_version if agent else "",
         inventory=agent.inventory if agent else None,
         models=_models(seen.orders),
+        quarantine=site.status.quarantine,
+        released_at=site.status.released_at,
+        flaps=flapping.remember(site, alive.connectivity, seen.orders, now) or None,
     )
 
 
@@ -154,6 +159,19 @@ def _clock(site: SiteObject) -> State:
     if abs(skew) <= liveness.MAX_SKEW:
         return (TRUE, "InSync", "")
     return (FALSE, "Skewed", f"the site's clock is {skew.total_seconds():+.0f} s off the hub's: set it (NTP)")
+
+
+def _quarantined(seen: SiteSeen, site: SiteObject) -> State:
+    """What the fleet's pass has decided about the site; here it is only told."""
+    held = site.status.quarantine
+    if held is not None:
+        text = f"{held.message}; no offers until {held.until} or `edgefleet site release {seen.name}`"
+        return (TRUE, held.reason, text)
+    if seen.kept_out is None:
+        known = next((item for item in site.status.conditions if item.type == QUARANTINED), None)
+        if known is not None and known.reason == quarantine.FULL:
+            return (FALSE, known.reason, known.message)
+    return (FALSE, quarantine.FULL, seen.kept_out) if seen.kept_out else (FALSE, quarantine.NONE, "")
 
 
 def _last_seen(site: SiteObject, connectivity: Connectivity) -> str | None:

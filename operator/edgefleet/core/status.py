@@ -199,7 +199,12 @@ def _sites(facts: Facts) -> SiteCounts:
             tally["failed"] += 1
         if targets.held(view, last, facts.attempts):
             tally["held"] += 1
-    return SiteCounts(desired=len(facts.fleet.counted), unfit=len(facts.fleet.unfit), **tally)
+    return SiteCounts(
+        desired=len(facts.fleet.counted),
+        unfit=len(facts.fleet.unfit),
+        quarantined=len(facts.fleet.quarantined),
+        **tally,
+    )
 
 
 # -- EdgeRollout --------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ class RolloutCounts(Status, frozen=True, kw_only=True):
     """Sites of the rollout, all waves together."""
 
     desired: int = 0
-    """Placed, joined, not cordoned, and able to understand orders."""
+    """Placed, joined, neither cordoned nor quarantined, and able to understand orders."""
     admitted: int = 0
     in_flight: int = 0
     healthy: int = 0
@@ -123,7 +123,7 @@ class SiteCounts(Status, frozen=True, kw_only=True):
     """Sites of an EdgeModel by what is known of them now."""
 
     desired: int = 0
-    """Placed, joined, not cordoned, and able to understand orders."""
+    """Placed, joined, neither cordoned nor quarantined, and able to understand orders."""
     updated: int = 0
     """Reported, for the live order, that they serve the target revision."""
     healthy: int = 0
@@ -136,6 +136,8 @@ class SiteCounts(Status, frozen=True, kw_only=True):
     blocked: int = 0
     unfit: int = 0
     """Selected, but without what the target revision needs; in none of the other numbers."""
+    quarantined: int = 0
+    """Placed and joined, but set aside: in none of the other counts."""
 
 
 class ModelStatus(Status, frozen=True, kw_only=True):
@@ -188,6 +190,27 @@ class SiteModels(Status, frozen=True, kw_only=True):
     blocked: int = 0
 
 
+class Quarantine(Status, frozen=True, kw_only=True):
+    """That a site is set aside: it is offered nothing. Times are the hub's."""
+
+    since: str
+    until: str
+    """When it is released, if nobody does it before."""
+    reason: str
+    message: str
+
+
+class Flap(Status, frozen=True, kw_only=True):
+    """One change of something that ought to last."""
+
+    time: str
+    """When the hub learnt of it."""
+    of: str
+    """`Connectivity`, or `<namespace>.<model>/<revision>` of a promoted revision that crashed."""
+    mark: str = ""
+    """What it changed to; of a crash, when that was by the site's clock, to tell it from others."""
+
+
 class SiteStatus(Status, frozen=True, kw_only=True):
     """`status` of an EdgeSite."""
 
@@ -202,6 +225,11 @@ class SiteStatus(Status, frozen=True, kw_only=True):
     kubernetes_version: str = ""
     inventory: Inventory | None = None
     models: SiteModels = SiteModels()
+    quarantine: Quarantine | None = None
+    """Absent: the site is not set aside."""
+    released_at: str | None = None
+    """When its latest quarantine ended: what speaks against it from before counts no more."""
+    flaps: tuple[Flap, ...] | None = None
 
 
 class AgentStatus(Status, frozen=True, kw_only=True):

@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from edgefleet import bundle
+from edgefleet.core import joining, names
 from edgefleet.core.seen import AgentObject, LeaseSeen, OrderObject, SiteObject
 from edgefleet.handlers.bundles import Bundles
 from edgefleet.handlers.gather import Changed, Seen, model_of, site_of
 from edgefleet.handlers.joining import Joining
 from edgefleet.handlers.metrics import Metrics
 from edgefleet.handlers.models import Models
+from edgefleet.handlers.quarantining import FLEET, Quarantining
 from edgefleet.handlers.settings import Settings
 from edgefleet.handlers.sites import Sites
 from edgefleet.kube import errors, kinds
@@ -33,6 +35,7 @@ OURS: Final = (
 )
 _MODEL_PACE: Final = 1.0
 _SITE_PACE: Final = 0.2
+_FLEET_PACE: Final = 2.0
 _LOOK_FOR_CRDS: Final = 2.0
 
 
@@ -50,12 +53,23 @@ class Hub:
         self.requests_queue: Queue[str] = Queue(
             "request", self._look_at_request, workers=1, meter=self.metrics.passed
         )
+        self.fleet_queue: Queue[str] = Queue(
+            "fleet", self._look_at_fleet, workers=1, pace=_FLEET_PACE, meter=self.metrics.passed
+        )
         self.seen = Seen(api, Changed(self._site, self._order, self._agent, self._lease, self._place))
         self._api = api
         self._settings = settings
         started = datetime.now(UTC)
         self._bundles = Bundles(
             lambda ref: bundle.check(ref, settings.trust, settings.registry), self.models_queue.add
+        )
+        self._quarantine = Quarantining(
+            api,
+            self.seen,
+            settings.quarantine,
+            models=lambda: self._models.known if self._listed else None,
+            ask=lambda: self.fleet_queue.add(FLEET),
+            tell=self.sites_queue.add,
         )
         self._models = Models(
             api,
@@ -64,15 +78,31 @@ class Hub:
             self.metrics,
             pod_image=settings.pod_image,
             started=started,
+            learnt=self._quarantine.learn,
         )
-        self._sites = Sites(api, self.seen, self.metrics, started=started, removed=self.sites_queue.forget)
+        self._sites = Sites(
+            api,
+            self.seen,
+            self.metrics,
+            started=started,
+            removed=self.sites_queue.forget,
+            kept_out=self._quarantine.kept_out,
+        )
         self._joining = Joining(api, self.seen, self._sites, self.metrics)
         self._watchers: tuple[Watcher, ...] = (
             *self.seen.watchers,
             self._joining.watcher(self.requests_queue),
         )
+        self._queues: tuple[Queue[Any], ...] = (
+            self.models_queue,
+            self.sites_queue,
+            self.requests_queue,
+            self.fleet_queue,
+        )
         self._tasks: list[asyncio.Task[Any]] = []
         self._started = False
+        self._listed = False
+        """All EdgeModels there are were listed once."""
         self._gauges()
 
     # -- life ---------------------------------------------------------------------------------------------
@@ -83,7 +113,7 @@ class Hub:
             self._spawn(watcher.run(), "watch")
         for watcher in self._watchers:
             await watcher.synced.wait()
-        for queue in (self.models_queue, self.sites_queue, self.requests_queue):
+        for queue in self._queues:
             self._spawn(queue.run(), queue.name)
         self._spawn(self._resync(), "resync")
         self._started = True
@@ -98,10 +128,9 @@ class Hub:
 
     async def stop(self) -> None:
         """Let running passes end, then end everything else."""
-        queues = (self.models_queue, self.sites_queue, self.requests_queue)
-        for queue in queues:
+        for queue in self._queues:
             queue.stop()
-        running = [t for t in self._tasks if t.get_name() in {queue.name for queue in queues}]
+        running = [t for t in self._tasks if t.get_name() in {queue.name for queue in self._queues}]
         if running:
             await asyncio.wait(running, timeout=15)
         await self._bundles.close()
@@ -146,6 +175,8 @@ class Hub:
                     self._ask_model(order)
                 for site in self._site_names():
                     self.sites_queue.add(site)
+                self._listed = True
+                self.fleet_queue.add(FLEET)
             except errors.ApiError as error:
                 log.warning("Resync failed", extra={"error": error.message})
                 await asyncio.sleep(5)
@@ -170,6 +201,9 @@ class Hub:
     async def _look_at_site(self, name: str) -> float | None:
         return await self._sites.look(name)
 
+    async def _look_at_fleet(self, key: str) -> float | None:
+        return await self._quarantine.look(key)
+
     async def _look_at_request(self, name: str) -> float | None:
         return await self._joining.look(name)
 
@@ -179,6 +213,8 @@ class Hub:
         if before is None or after is None or _for_models(before) != _for_models(after):
             for model in self._models.known:
                 self.models_queue.add(model)
+        if _for_fleet(before) != _for_fleet(after):
+            self.fleet_queue.add(FLEET)
 
     def _order(self, key: Key, before: OrderObject | None, after: OrderObject | None) -> None:
         self.sites_queue.add(site_of(key.namespace))
@@ -203,7 +239,7 @@ class Hub:
 
     # -- figures --------------------------------------------------------------------------------------------
     def _gauges(self) -> None:
-        queues = (self.models_queue, self.sites_queue, self.requests_queue)
+        queues = self._queues
         gauge = self.metrics.gauge
         gauge(
             "edgefleet_queue_depth",
@@ -218,10 +254,15 @@ class Hub:
             lambda: {q.name: float(len(q.failing())) for q in queues},
         )
         gauge("edgefleet_sites", "Sites by connectivity.", "connectivity", self._by_connectivity)
+        gauge("edgefleet_quarantined_sites", "Sites set aside, by reason.", "reason", self._by_quarantine)
         gauge("edgefleet_orders", "Orders by stage of their report.", "stage", self._by_stage)
 
     def _by_connectivity(self) -> dict[str, float]:
         return {k: float(v) for k, v in Counter(s.status.connectivity.value for s in self.seen.sites).items()}
+
+    def _by_quarantine(self) -> dict[str, float]:
+        held = (s.status.quarantine for s in self.seen.sites)
+        return {k: float(v) for k, v in Counter(q.reason for q in held if q is not None).items()}
 
     def _by_stage(self) -> dict[str, float]:
         return {k: float(v) for k, v in Counter(o.report.stage for o in self.seen.orders).items()}
@@ -239,4 +280,21 @@ def _agent_for_models(agent: AgentObject | None) -> object:
 def _for_models(site: SiteObject) -> object:
     """What of a site a decision about a model may rest on; not when it was last seen."""
     status = site.status
-    return (site.meta.labels, site.meta.deleting, site.spec, status.connectivity, status.public_key_sha256)
+    held = status.quarantine is not None
+    return (
+        site.meta.labels,
+        site.meta.deleting,
+        site.spec,
+        status.connectivity,
+        status.public_key_sha256,
+        held,
+    )
+
+
+def _for_fleet(site: SiteObject | None) -> object:
+    """What of a site decides who is set aside."""
+    if site is None:
+        return None
+    asked = site.meta.annotations.get(names.RELEASE)
+    status = site.status
+    return (asked, bool(joining.bound_key(site)), site.meta.deleting, status.quarantine, status.flaps)

@@ -1,9 +1,11 @@
 """The pass over one EdgeModel: read it and its rollouts, decide, write."""
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 
-from edgefleet.core import model_pass, names, parse
+from edgefleet.core import model_pass, names, parse, quarantine
+from edgefleet.core.quarantine import Evidence
 from edgefleet.core.seen import ModelObject, ModelSeen, SpecError
 from edgefleet.handlers.bundles import Bundles
 from edgefleet.handlers.carrying import Carrier
@@ -21,8 +23,17 @@ class Models:
     """Passes over EdgeModels. `known` are those that exist, as far as heard."""
 
     def __init__(
-        self, api: Api, seen: Seen, bundles: Bundles, metrics: Metrics, *, pod_image: str, started: datetime
+        self,
+        api: Api,
+        seen: Seen,
+        bundles: Bundles,
+        metrics: Metrics,
+        *,
+        pod_image: str,
+        started: datetime,
+        learnt: Callable[[Key, Evidence | None], None],
     ) -> None:
+        """`learnt(model, evidence)` is told what the rollouts say against sites; None: the model is gone."""
         self.known: set[Key] = set()
         self._api = api
         self._seen = seen
@@ -31,12 +42,15 @@ class Models:
         self._pen = Pen(api)
         self._pod_image = pod_image
         self._started = started
+        self._learnt = learnt
 
     async def look(self, key: Key) -> float | None:
         """Bring everything about one EdgeModel in line. Returns seconds until it wants to look again."""
         raw = await self._read(key)
         rollouts = await self._rollouts(key)
-        decision = model_pass.decide_model(await self._gather(key, raw, rollouts), datetime.now(UTC))
+        seen = await self._gather(key, raw, rollouts)
+        self._learnt(key, quarantine.evidence(*key, seen.rollouts) if raw else None)
+        decision = model_pass.decide_model(seen, datetime.now(UTC))
         return await Carrier(self._api, self._seen, self._metrics, self._pen, key, raw, rollouts).carry_out(
             decision
         )

@@ -3,14 +3,18 @@
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from edgefleet.bundle import RegistryOptions, Trust
+from edgefleet.core import flapping, units
+from edgefleet.core.quarantine import Policy
 
 DEFAULT_POD_IMAGE: Final = "edgepod:0.1.0"
 DEFAULT_PORT: Final = 8081
+_QUARANTINE: Final = "EDGEFLEET_QUARANTINE_"
 
 
 class SettingsError(ValueError):
@@ -32,6 +36,8 @@ class Settings:
     resync: float = 300.0
     """Seconds after which every model and site is looked at again, whatever was heard."""
     verbose: bool = False
+    quarantine: Policy = field(default_factory=Policy)
+    """When a site is set aside."""
 
 
 def read(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Settings:
@@ -51,7 +57,50 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
         port=flags.port,
         resync=flags.resync,
         verbose=flags.verbose,
+        quarantine=_quarantine(env),
     )
+
+
+def _quarantine(env: Mapping[str, str]) -> Policy:
+    default = Policy()
+    return Policy(
+        failures=_number(env, "FAILURES", default.failures, 1, 1000),
+        within=_length(env, "WITHIN", default.within, timedelta(days=366)),
+        flaps=_number(env, "FLAPS", default.flaps, 2, flapping.REMEMBERED),
+        flaps_within=_length(env, "FLAPS_WITHIN", default.flaps_within, flapping.KEPT),
+        release_after=_length(env, "RELEASE_AFTER", default.release_after, timedelta(days=366)),
+        max_share=_share(env, "MAX_SHARE", default.max_share),
+    )
+
+
+def _number(env: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    text = env.get(_QUARANTINE + name) or str(default)
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise SettingsError(f"{_QUARANTINE}{name}={text}: must be a whole number from {least} to {most}")
+    return int(text)
+
+
+def _length(env: Mapping[str, str], name: str, default: timedelta, most: timedelta) -> timedelta:
+    text = env.get(_QUARANTINE + name)
+    if not text:
+        return default
+    try:
+        found = timedelta(seconds=units.duration(text))
+    except (ValueError, OverflowError) as error:
+        raise SettingsError(f"{_QUARANTINE}{name}={text}: {error}") from error
+    if not timedelta(seconds=1) <= found <= most:
+        hours = most.total_seconds() / 3600
+        raise SettingsError(f"{_QUARANTINE}{name}={text}: must be a duration from 1s to {hours:.0f}h")
+    return found
+
+
+def _share(env: Mapping[str, str], name: str, default: str) -> str:
+    text = env.get(_QUARANTINE + name) or default
+    try:
+        units.share(text)
+    except ValueError as error:
+        raise SettingsError(f"{_QUARANTINE}{name}={text}: {error}") from error
+    return text
 
 
 def _trust(path: str) -> Trust:

@@ -33,13 +33,18 @@ class Sites:
         *,
         started: datetime,
         removed: Callable[[str], None],
+        kept_out: Callable[[str], str | None],
     ) -> None:
-        """`removed(site)` is called when nothing is left of a site to look at."""
+        """`removed(site)` is called when nothing is left of a site to look at.
+
+        `kept_out(site)` says why a site is not set aside though it should be.
+        """
         self._api = api
         self._seen = seen
         self._metrics = metrics
         self._started = started
         self._removed = removed
+        self._kept_out = kept_out
         self._pen = Pen(api)
 
     async def look(self, name: str) -> float | None:
@@ -57,6 +62,7 @@ class Sites:
             binding_user=binding.user if binding else "",
             orders=self._seen.orders_of_site(name),
             operator_started=self._started,
+            kept_out=self._kept_out(name),
         )
         return await self._carry_out(name, site, site_hub_pass.decide_site(seen, datetime.now(UTC)))
 
