@@ -9,7 +9,7 @@ from edgefleet.core import flapping, names, parse, quarantine, units
 from edgefleet.core.quarantine import Decision, Evidence, Policy
 from edgefleet.core.seen import SiteObject
 from edgefleet.core.statuses import Connectivity
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.fleet import World, served
 from support.hubs import START, Hub, raw, site_raw
@@ -261,6 +261,7 @@ def test_the_next_look_is_when_the_first_is_released() -> None:
     assert decision.requeue_after == 3600.0
 
 
+@settings(deadline=None, max_examples=50)
 @given(data=st.data())
 def test_whatever_happens_there_are_never_more_than_the_share_and_a_second_look_changes_nothing(
     data: st.DataObject,
