@@ -103,6 +103,7 @@ def evidence(namespace: str, name: str, rollouts: Iterable[RolloutObject]) -> Ev
         if not good_elsewhere(item):
             continue
         good.add(f"{model}/{item.spec.revision}")
+        held = {hold.cohort for hold in item.status.holds}
         refused += [
             Refused(
                 site=failure.site,
@@ -113,6 +114,7 @@ def evidence(namespace: str, name: str, rollouts: Iterable[RolloutObject]) -> Ev
                 time=units.instant(failure.time),
             )
             for failure in item.status.failures
+            if held.isdisjoint(failure.cohorts)  # the revision fails on its kind of site
         ]
     return Evidence(tuple(refused), frozenset(good))
 

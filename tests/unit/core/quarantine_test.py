@@ -132,6 +132,23 @@ def test_only_what_is_good_elsewhere_speaks_against_a_site(
     assert found.good == (frozenset({f"{MODEL}/{world.hub.revision(1)}"}) if good else frozenset())
 
 
+def test_what_failed_with_its_whole_cohort_says_nothing_against_a_site() -> None:
+    world = served("ab")
+    live = world.hub.rollout(1)
+    failure = {"reason": "Bad", "message": "", "time": units.timestamp(START), "wave": ""}
+    live["status"]["failures"] = [
+        {"site": "a", "cohorts": ["arch=arm64"], **failure},
+        {"site": "b", "cohorts": ["arch=amd64"], **failure},
+    ]
+    live["status"]["holds"] = [
+        {"cohort": "arch=arm64", "failed": 2, "seen": 3, "since": units.timestamp(START), "message": ""}
+    ]
+    rollout = parse.rollout(live)
+    assert rollout is not None
+    found = quarantine.evidence("vision", "digits", [rollout])
+    assert [item.site for item in found.refused] == ["b"]
+
+
 def test_a_site_that_comes_and_goes_is_set_aside() -> None:
     (change,) = decide([site("paris", **flaps(6)), site("lyon", **flaps(5))]).admissions
     assert change.site.meta.name == "paris"
