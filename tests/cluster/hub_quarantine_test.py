@@ -68,11 +68,8 @@ async def test_a_site_that_keeps_failing_is_set_aside_stays_so_over_a_restart_an
     latest = await shelf.bundle()
     await fleet.apply("digits", latest, rollout=WAVES)
     ready = await fleet.ready("digits")
-    assert ready["status"]["sites"] == {
-        **dict.fromkeys(("unreachable", "failed", "blocked"), 0),
-        **dict.fromkeys(("desired", "updated", "healthy"), 2),
-        "quarantined": 1,
-    }
+    counts = {name: number for name, number in ready["status"]["sites"].items() if number}
+    assert counts == {"desired": 2, "updated": 2, "healthy": 2, "quarantined": 1}
     order = await fleet.order("c", "digits")
     assert order is not None
     assert order["spec"]["bundle"] != latest
