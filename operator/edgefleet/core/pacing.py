@@ -25,6 +25,9 @@ def problems(path: str, rate: Rate) -> Iterator[str]:
             yield f"{path}.{field}: {number} must be 1 or more"
     if rate.max_per_minute < rate.per_minute:
         yield f"{path}.maxPerMinute: {rate.max_per_minute} must not be below perMinute ({rate.per_minute})"
+    plain = Rate(per_minute=rate.per_minute)
+    if rate.factor == 1 and (rate.every, rate.max_per_minute) != (plain.every, plain.max_per_minute):
+        yield f"{path}: every and maxPerMinute must be left out when factor is 1: the rate does not grow"
 
 
 def per_minute(rate: Rate, healthy: int) -> int:

@@ -72,6 +72,59 @@ def test_gates_alone_leave_the_default_steps() -> None:
             "spec.rollout.waves[0].name: 'rest' is kept for the wave without siteSelector and limit",
             id="a wave named rest that is none",
         ),
+        *(
+            pytest.param({"rollout": {"cohorts": cohorts}}, f"spec.rollout.cohorts{message}", id=what)
+            for what, cohorts, message in (
+                (
+                    "cohorts by nothing",
+                    {"by": []},
+                    ".by: must name at least one of arch, soc, firmware, variant",
+                ),
+                ("cohorts without by", {}, ": object missing required field `by`"),
+                ("cohorts by one key twice", {"by": ["soc", "soc"]}, ".by[1]: 'soc' is named twice"),
+                ("cohorts by no key", {"by": ["a b"]}, ".by[0]: 'a b' is neither one of"),
+                ("cohorts of no site", {"by": ["a"], "minSites": 0}, ".minSites: 0 must be 1 or more"),
+                (
+                    "cohorts that fail a lot",
+                    {"by": ["a"], "maxFailures": "2"},
+                    ".maxFailures: '2' is not a share",
+                ),
+                (
+                    "cohorts that never fail",
+                    {"by": ["a"], "maxFailures": "100%"},
+                    ".maxFailures: 100% would never",
+                ),
+                (
+                    "cohorts that do what else",
+                    {"by": ["a"], "onFailure": "Pause"},
+                    ".onFailure: invalid enum value",
+                ),
+            )
+        ),
+        *(
+            pytest.param({"rollout": {"rate": rate}}, f"spec.rollout.rate{message}", id=what)
+            for what, rate, message in (
+                ("a rate of what", {}, ": object missing required field `perMinute`"),
+                ("a rate of nothing", {"perMinute": 0}, ".perMinute: 0 must be 1 or more"),
+                ("a rate that shrinks", {"perMinute": 1, "factor": 0}, ".factor: 0 must be 1 or more"),
+                ("a rate of no steps", {"perMinute": 1, "every": 0}, ".every: 0 must be 1 or more"),
+                (
+                    "a rate above its most",
+                    {"perMinute": 2, "maxPerMinute": 1},
+                    ".maxPerMinute: 1 must not be below",
+                ),
+                (
+                    "steps without growth",
+                    {"perMinute": 2, "factor": 1, "every": 3},
+                    ": every and maxPerMinute must",
+                ),
+                (
+                    "a most without growth",
+                    {"perMinute": 2, "factor": 1, "maxPerMinute": 9},
+                    ": every and maxPer",
+                ),
+            )
+        ),
         pytest.param(
             {"canary": {"steps": [{"shadow": 1, "weight": 1, "duration": "1m"}]}},
             "spec.canary.steps[0]: must have exactly one of shadow and weight",
