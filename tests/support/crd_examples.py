@@ -47,6 +47,10 @@ CONDITION: Final[Object] = {
     "lastTransitionTime": NOW,
     "observedGeneration": 1,
 }
+WINDOWS: Final[Object] = {
+    "download": [{"schedule": "0 1 * * *", "duration": "4h", "timeZone": "Europe/Berlin"}],
+    "update": [{"schedule": "30 2 * * MON-FRI", "duration": "1h30m", "timeZone": "UTC"}],
+}
 INVENTORY: Final[Object] = {
     "arch": "arm64",
     "soc": "rockchip-rk3588",
@@ -128,6 +132,8 @@ FULL: Final[dict[Kind, Object]] = {
         "metadata": {"name": "exampleville"},
         "spec": {
             "heartbeat": {"interval": "120s", "offlineAfter": "6m"},
+            "windows": WINDOWS,
+            "bandwidth": {"limit": "2Mi"},
             "autonomy": "168h",
             "cordoned": True,
             "jurisdiction": "EU",
@@ -206,7 +212,13 @@ FULL: Final[dict[Kind, Object]] = {
     },
     kinds.EDGE_AGENT: {
         "metadata": {"name": names.AGENT},
-        "spec": {"heartbeatInterval": "120s", "cordoned": True, "jurisdiction": "EU"},
+        "spec": {
+            "heartbeatInterval": "120s",
+            "cordoned": True,
+            "jurisdiction": "EU",
+            "windows": WINDOWS,
+            "bandwidthLimit": "2Mi",
+        },
         "status": {
             "observedGeneration": 1,
             "conditions": [CONDITION],
@@ -218,6 +230,7 @@ FULL: Final[dict[Kind, Object]] = {
             "inventory": INVENTORY,
             "orphans": ["vision.digits"],
             "clockSkewSeconds": -1.5,
+            "windows": {"download": True, "update": False, "trouble": "its clock is 10 min ahead"},
             "storeBytes": 1 << 20,
         },
     },
@@ -241,6 +254,7 @@ FULL: Final[dict[Kind, Object]] = {
             "validFor": "24h",
             "replaces": DIGEST,
             "jurisdictions": ["EU", "UK"],
+            "goBack": True,
         },
         "status": {
             "observedGeneration": 1,

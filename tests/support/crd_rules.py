@@ -67,6 +67,19 @@ IMMUTABLE: Final = (
     "is immutable: an EdgeRollout is one attempt; only desired, approvals, finish and direct may change"
 )
 
+CRON: Final = "must be cron of five fields with one space between: minute, hour, day of month, month, day of week, such as 0 1 * * *"
+BANDWIDTH: Final = 'must be bytes per second of at least 1Ki, in quotes, such as "512Ki" or "2Mi"'
+_SCHEDULES: Final = {
+    "of six fields": "0 0 1 * * *",
+    "of four fields": "0 1 * *",
+    "by name": "@daily",
+    "with two spaces": "0  1 * * *",
+    "of commands": "0 1 * * $(x)",
+    "of nothing": "",
+}
+_LENGTHS: Final = {"under a minute": "59s", "above a month": "745h", "in days": "1d", "of nothing": ""}
+_ZONES: Final = {"outside its folder": "../etc/passwd", "with a space": "Europe/New Berlin", "of nothing": ""}
+
 _CANARY: Final = "spec.canary"
 _WAVE: Final = "spec.rollout.waves.0"
 _COHORTS: Final = "spec.rollout.cohorts"
@@ -93,6 +106,32 @@ def _each(paths: Mapping[str, str], values: Mapping[str, Any], message: str) -> 
     for name, path in paths.items():
         for what, value in values.items():
             yield f"{name} {what} is refused", _field(path, value, message)
+
+
+def _windows(base: str) -> dict[str, Refused]:
+    """Rows for the windows of a site."""
+    rows: dict[str, Refused] = {}
+    for kind in ("download", "update"):
+        one = f"{base}.windows.{kind}.0"
+        for name, values, message in (
+            ("schedule", _SCHEDULES, CRON),
+            ("duration", _LENGTHS, "must be a duration from 1m to 744h, such as 4h"),
+            ("timeZone", _ZONES, "must be a time zone of the IANA list, such as Europe/Berlin"),
+        ):
+            rows |= dict(_each({f"a {kind} window's {name}": f"{one}.{name}"}, values, message))
+    return rows
+
+
+def _bandwidth(path: str) -> dict[str, Refused]:
+    """Rows for a limit of downloads."""
+    values = {
+        "of nothing": "0",
+        "of a trickle": "1023",
+        "with a unit of time": "2Mi/s",
+        "of a fraction": "1.5Mi",
+        "empty": "",
+    }
+    return dict(_each({"a bandwidth": path}, values, BANDWIDTH))
 
 
 _MODEL: Final[dict[str, Refused]] = {
@@ -292,11 +331,21 @@ _SITE: Final[dict[str, Refused]] = {
             "must be a duration of at most 8784h, such as 168h",
         )
     ),
+    **_windows("spec"),
+    **_bandwidth("spec.bandwidth.limit"),
     "a key in capitals is refused": _field(
         "spec.publicKeySHA256",
         "5A" * 32,
         "must be 64 lower-case hex digits: the SHA-256 of the public key in DER",
     ),
+}
+
+_AGENT: Final[dict[str, Refused]] = {
+    "a second agent beside the one is refused": Refused(
+        {"metadata.name": "other"}, "", "metadata.name must be site: a namespace holds one EdgeAgent"
+    ),
+    **_windows("spec"),
+    **_bandwidth("spec.bandwidthLimit"),
 }
 
 _ROLLOUT_NAME: Final = "metadata.name must be <spec.model>-<spec.number>"
@@ -310,11 +359,7 @@ REFUSED: Final[dict[Kind, dict[str, Refused]]] = {
         "a rollout with another number is refused": Refused({"metadata.name": "digits-4"}, "", _ROLLOUT_NAME),
         "a rollout without number is refused": Refused({"metadata.name": "digits"}, "", _ROLLOUT_NAME),
     },
-    kinds.EDGE_AGENT: {
-        "a second agent beside the one is refused": Refused(
-            {"metadata.name": "other"}, "", "metadata.name must be site: a namespace holds one EdgeAgent"
-        ),
-    },
+    kinds.EDGE_AGENT: _AGENT,
     kinds.EDGE_DEPLOYMENT: {
         "an order named after another model is refused": Refused(
             {"metadata.name": "vision.faces"},
@@ -421,6 +466,14 @@ ACCEPTED: Final[dict[Kind, dict[str, Changes]]] = {
         "the slowest beat": {"spec.heartbeat": {"interval": "1h", "offlineAfter": "24h"}},
         "an absence of a year": {"spec.autonomy": "8784h"},
         "an absence as long as the silence": {"spec.autonomy": "360s"},
+        "no windows and no limit": {"spec.windows": ABSENT, "spec.bandwidth": ABSENT},
+        "windows of no kind": {"spec.windows": {"download": [], "update": []}},
+        "a window of a month": {"spec.windows.update.0.duration": "744h"},
+        "a window on the last day of the month": {"spec.windows.update.0.schedule": "0 0 L * *"},
+        "a window on the second Tuesday": {"spec.windows.update.0.schedule": "0 0 * * TUE#2"},
+        "a zone without a place": {"spec.windows.update.0.timeZone": "Etc/GMT+5"},
+        "a zone deep in the list": {"spec.windows.update.0.timeZone": "America/Argentina/Ushuaia"},
+        "a trickle": {"spec.bandwidth.limit": "1Ki"},
     },
     kinds.EDGE_ROLLOUT: {
         "a model's name with hyphens": {"metadata.name": "a-b-3", "spec.model": "a-b"},

@@ -18,12 +18,15 @@ from edgefleet.core.local import (
     Delete,
     Fetch,
     FetchFailed,
+    Fetching,
+    FetchPaused,
     LocalDecision,
     LocalSeen,
     Patch,
     Progress,
     Remember,
     StartFetch,
+    StopFetch,
     Trouble,
     Wait,
 )
@@ -31,6 +34,7 @@ from edgefleet.core.local_record import Record, Staged
 from edgefleet.core.order import (
     Canary,
     Cause,
+    Download,
     Gates,
     Mode,
     ModelRef,
@@ -43,6 +47,7 @@ from edgefleet.core.order import (
     Step,
 )
 from edgefleet.core.site_pass import decide_local
+from edgefleet.core.window import NO_WINDOWS
 from edgepod.contract import CanaryCounters, Counters, HealthDocument, SelfTestReport, TrafficLease
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -136,6 +141,12 @@ class Site:
         self.hub_silent: float | None = 0.0
         self.taken = ""
         self.jurisdiction = ""
+        self.windows = NO_WINDOWS
+        self.bandwidth = ""
+        self.clock_off = timedelta(0)
+        """How far somebody has set the site's clock."""
+        self.downloading: float | None = None
+        """Seconds a download takes; None: it is done at once."""
         self.stale_slices: dict[str, list[dict[str, Any]]] = {}
         """By Service: what its EndpointSlices still say, while their controller is behind."""
         self.runs = 0
@@ -193,12 +204,19 @@ class Site:
             jurisdiction=self.jurisdiction,
             fetch=self._fetch_state(),
             hub_silent=self.hub_silent,
+            windows=self.windows,
+            bandwidth=self.bandwidth,
             progress=self.progress,
             reported=self.reported,
         )
 
     def decide(self) -> LocalDecision:
-        return decide_local(self.see(), self.now, START + timedelta(seconds=self.now))
+        return decide_local(self.see(), self.now, self.moment)
+
+    @property
+    def moment(self) -> datetime:
+        """What the site's clock shows."""
+        return START + timedelta(seconds=self.now) + self.clock_off
 
     def step(self) -> LocalDecision:
         """One pass: decide, act, remember what the decision says."""
@@ -220,6 +238,9 @@ class Site:
                 pass
             case StartFetch():
                 self._start_fetch()
+            case StopFetch():
+                assert isinstance(self.fetch, Fetching)
+                self.fetch = FetchPaused(self.fetch.download)
             case Create(kind, manifest):
                 name = manifest["metadata"]["name"]
                 assert (kind, name) not in self.objects, f"{kind} {name} is there already"
@@ -417,6 +438,9 @@ class Site:
         if trouble is not None:
             tries = self.fetch.tries + 1 if isinstance(self.fetch, FetchFailed) else 1
             self.fetch = FetchFailed(trouble, at=self.now, tries=tries)
+        elif self.downloading is not None:
+            self.fetched_at = self.now + self.downloading
+            self.fetch = Fetching(Download(done=1, total=2))
         else:
             self.fetch = self._staged(self.order)
 
@@ -424,6 +448,8 @@ class Site:
         found = self.order
         if found is None:
             return None
+        if isinstance(self.fetch, Fetching) and self.now >= self.fetched_at:
+            self.fetch = self._staged(found)
         return self.record.staged_for(found.revision) or self.fetch
 
     def _staged(self, wanted: Order) -> Staged:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from edgefleet.agent import doors, inventory, traffic
+from edgefleet.agent.clock import Clock
 from edgefleet.agent.fetch import Fetcher
 from edgefleet.agent.identity import Identity
 from edgefleet.agent.journal import Journal, JournalError
@@ -17,6 +18,7 @@ from edgefleet.agent.metrics import Metrics, Sample
 from edgefleet.agent.mirror import Mirrors
 from edgefleet.agent.passes import Passes
 from edgefleet.agent.pods import Pods
+from edgefleet.agent.policy import SitePolicy
 from edgefleet.agent.settings import HubSettings, Settings
 from edgefleet.agent.traffic import Leases
 from edgefleet.bundle import Store
@@ -50,7 +52,9 @@ class Agent:
         self._kubernetes = ""
         self._told: tuple[Condition, ...] = ()
         store = Store(settings.store)
+        self.policy = SitePolicy(self.journal, Clock(), settings.jurisdiction)
         self._fetcher = Fetcher(store, settings.trust, settings.registry, self._inventory, self.ring)
+        self._obey_policy()
         self.link = self._make_link(settings.hub) if settings.hub is not None else None
         mirrors = Mirrors(api, settings.place.namespace, self.journal)
         self._mirrors = mirrors
@@ -63,7 +67,7 @@ class Agent:
             self._pods,
             self._leases,
             self.link,
-            settings.jurisdiction,
+            self.policy,
         )
         self._queue: Queue[str] = Queue(
             "models",
@@ -84,7 +88,9 @@ class Agent:
             self.journal,
             hub.site,
             ring=self.ring,
+            policy=self.policy,
             back=self._back,
+            changed=self._obey_policy,
             registry=self._use_credentials,
             describe=self.describe,
         )
@@ -109,6 +115,11 @@ class Agent:
     def _back(self) -> None:
         """The hub is heard again."""
         self._fetcher.forget_failures()
+        self.ring_all()
+
+    def _obey_policy(self) -> None:
+        """Another policy has come: downloads under way feel it at once, the passes look at the windows anew."""
+        self._fetcher.throttle.limit = self.policy.bytes_per_second
         self.ring_all()
 
     # -- life ----------------------------------------------------------------------------------------------
@@ -182,14 +193,15 @@ class Agent:
             "inventory": inventory.status(self._inventory, self._settings.store),
             "orphans": self._orphans(),
             "storeBytes": self._fetcher.store.usage().blob_bytes,
+            "windows": self.policy.status(),
             "conditions": self._conditions(),
         }
-        if self.passes.jurisdiction:
-            status["jurisdiction"] = self.passes.jurisdiction
+        if self.policy.jurisdiction:
+            status["jurisdiction"] = self.policy.jurisdiction
         if self._kubernetes:
             status["kubernetesVersion"] = self._kubernetes
-        if link is not None and link.skew is not None:
-            status["clockSkewSeconds"] = float(round(link.skew))
+        if self.policy.clock.skew is not None:
+            status["clockSkewSeconds"] = float(round(self.policy.clock.skew))
         if link is not None and self._identity.credential.key_pem:
             status["publicKeySHA256"] = self._identity.credential.fingerprint
         return status

@@ -18,13 +18,14 @@ from edgefleet.bundle import (
     RegistryOptions,
     Store,
     Tensor,
+    Throttle,
     Trust,
     Variant,
     choose_variant,
     pull,
 )
 from edgefleet.core import local_install, units
-from edgefleet.core.local import Fetch, FetchFailed, Fetching, Trouble
+from edgefleet.core.local import Fetch, FetchFailed, Fetching, FetchPaused, Trouble
 from edgefleet.core.local_record import Record, Staged
 from edgefleet.core.order import Cause, Download, Order, OrderIdentity, State
 
@@ -91,6 +92,8 @@ class Fetcher:
         self._options = options
         self._inventory = inventory
         self._ring = ring
+        self.throttle = Throttle()
+        """What all downloads together may take of the link; may be changed at any time."""
         self._jobs: dict[str, _Job] = {}
         self._kept: Collection[str] | None = None
         """What the store was last cleaned for; None when more may have come since."""
@@ -135,6 +138,18 @@ class Fetcher:
         self._jobs[name] = job
         self._kept = None
         job.task = asyncio.create_task(self._run(name, job, order, record, active), name=f"fetch {name}")
+
+    def pause(self, name: str) -> None:
+        """End a download for now; what came of it stays, and `start` goes on from there."""
+        job = self._jobs.get(name)
+        if job is None or job.task is None or not isinstance(job.state, Fetching):
+            return
+        job.task.cancel()
+        job.task, job.state = None, FetchPaused(job.state.download)
+
+    def knows(self, name: str) -> bool:
+        """Whether a download was begun for a model in this life of the agent."""
+        return name in self._jobs
 
     def drop(self, name: str) -> None:
         """Forget a model's download, ending it if it is under way; what came of the files stays until a cleaning."""
@@ -199,6 +214,7 @@ class Fetcher:
                 choose=partial(self._choose, job, order, record, active),
                 options=self._options,
                 progress=partial(_note, job),
+                throttle=self.throttle,
             )
             job.state = await asyncio.to_thread(self._stage, order, pulled)
         except OrderRejected as rejected:

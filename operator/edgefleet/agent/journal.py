@@ -96,12 +96,14 @@ class Journal:
         """Set one model's record. Raises JournalError, and nothing has changed."""
         await self.update(name, lambda _: record)
 
-    async def fill(self, records: Mapping[str, Record]) -> None:
-        """Add records for models there are none of, all or none. Raises JournalError, and nothing has changed."""
+    async def fill(self, records: Mapping[str, Record], policy: Policy | None = None) -> None:
+        """Add records for models there are none of, and a policy where there is none, all or none. Raises JournalError, and nothing has changed."""
         async with self._lock:
-            models = {**records, **self._content.models}
-            if models != self._content.models:
-                await self._write(msgspec.structs.replace(self._content, models=models))
+            content = msgspec.structs.replace(self._content, models={**records, **self._content.models})
+            if policy is not None and not content.policy.spec:
+                content = msgspec.structs.replace(content, policy=policy)
+            if content != self._content:
+                await self._write(content)
 
     async def leave(self, name: str, before: Record, rest: Record | None) -> bool:
         """Forget a model but for `rest`, unless its record is not `before` any more. Returns whether it was done.

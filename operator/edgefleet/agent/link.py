@@ -19,9 +19,10 @@ from edgefleet.agent.identity import Identity, JoinRefused
 from edgefleet.agent.journal import Journal, JournalError, Policy
 from edgefleet.agent.orders import Orders
 from edgefleet.agent.outbox import Outbox
+from edgefleet.agent.policy import SitePolicy
 from edgefleet.agent.renewal import Renewals
 from edgefleet.agent.silence import Silence
-from edgefleet.core import names, units
+from edgefleet.core import names
 from edgefleet.core.order import Report
 from edgefleet.kube import apply, errors, kinds, watching
 from edgefleet.kube.client import Api, Object
@@ -32,7 +33,6 @@ log = logging.getLogger(__name__)
 REGISTRY: Final = "registry"
 """Secret in the site's namespace on the hub, of type kubernetes.io/dockerconfigjson."""
 _DOCKER_CONFIG: Final = ".dockerconfigjson"
-DEFAULT_BEAT: Final = 120.0
 _WATCH: Final = Pace(shortest=1800.0, longest=3600.0, first_pause=1.0, longest_pause=20.0)
 _FIRST_RETRY: Final = 2.0
 _LONGEST_RETRY: Final = 30.0
@@ -49,20 +49,20 @@ class Link:
         journal: Journal,
         site: str,
         *,
+        policy: SitePolicy,
         ring: Callable[[str], None],
         back: Callable[[], None],
+        changed: Callable[[], None],
         registry: Callable[[bytes], None],
         describe: Callable[[], Awaitable[dict[str, Any]]],
     ) -> None:
-        """`ring(name)` asks for a pass over a model, `back()` says that the hub is heard again.
-
+        """`ring(name)` asks for a pass over a model, `back()` says that the hub is heard again, `changed()` that
+        another policy is in the journal.
         `registry(config)` takes the docker config.json with which bundles are read; `describe` gives the
         agent's own status.
         """
         self.heard: float | None = None
         """Monotonic seconds of the hub's latest answer in this life of the agent."""
-        self.skew: float | None = None
-        """The site's clock minus the hub's, seconds."""
         self.trouble: tuple[str, str] = ("Joining", "")
         """Why there is no link, as reason and message; empty reason while there is one."""
         self.synced = asyncio.Event()
@@ -74,6 +74,8 @@ class Link:
         self._namespace = names.site_namespace(site)
         self._ring = ring
         self._back = back
+        self._policy = policy
+        self._changed = changed
         self._registry = registry
         self._describe = describe
         self._orders = Orders(journal)
@@ -184,7 +186,7 @@ class Link:
         """Wait for one interval; a new policy may shorten it."""
         self._policy_changed.clear()
         with contextlib.suppress(TimeoutError):
-            pause = self.interval * random.uniform(0.95, 1.0)  # noqa: S311  jitter is no secret
+            pause = self._policy.interval * random.uniform(0.95, 1.0)  # noqa: S311  jitter is no secret
             await asyncio.wait_for(self._policy_changed.wait(), pause)
 
     async def _set_policy(self, found: Object) -> None:
@@ -193,21 +195,11 @@ class Link:
             await self._journal.set_policy(policy)
             self._policy_changed.set()
             self._agent_now.set()
-            for name in self._journal.models:  # what was allowed may be so no more, and the other way round
-                self._ring(name)
-
-    @property
-    def interval(self) -> float:
-        """Seconds between two beats, as the policy says."""
-        text = self._journal.policy.spec.get("heartbeatInterval")
-        try:
-            return max(1.0, units.duration(text)) if isinstance(text, str) else DEFAULT_BEAT
-        except ValueError:
-            return DEFAULT_BEAT
+            self._changed()  # what was allowed may be so no more, and the other way round
 
     def _beat(self) -> Object:
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        seconds = max(1, int(self.interval * 3))
+        seconds = max(1, int(self._policy.interval * 3))
         return {"spec": {"holderIdentity": self._site, "renewTime": now, "leaseDurationSeconds": seconds}}
 
     def _heard(self, api: Api) -> None:
@@ -215,7 +207,7 @@ class Link:
         self.heard = time.monotonic()
         self._silence.heard()
         if api.server_date:
-            self.skew = time.time() - parsedate_to_datetime(api.server_date).timestamp()
+            self._policy.clock.heard(parsedate_to_datetime(api.server_date).timestamp())
             self._renewal.heard(api.server_date)
         if was_troubled:
             log.info("Link to the hub", extra={"site": self._site})

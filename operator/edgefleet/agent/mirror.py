@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from edgefleet.agent.journal import Journal
+from edgefleet.agent.journal import Journal, Policy
 from edgefleet.core import names, units
 from edgefleet.core.local_record import Record
 from edgefleet.core.order import OrderIdentity, Refusal, Report, to_wire
@@ -46,8 +46,16 @@ class Mirrors:
             if identity is None or name in self._journal.models:
                 continue
             found[name] = Record(spec=item.get("spec") or {}, identity=identity, refused=_refusals(item))
-        await self._journal.fill(found)
+        await self._journal.fill(found, await self._policy())
         return list(found)
+
+    async def _policy(self) -> Policy | None:
+        """The policy as it was mirrored; its generation is not, so the hub's own replaces it as soon as it is heard."""
+        try:
+            live = await self._api.get(kinds.EDGE_AGENT, self._namespace, names.AGENT)
+        except errors.NotFound:
+            return None
+        return Policy(spec=live.get("spec") or {}) if _mirrored(live) else None
 
     async def names(self) -> list[str]:
         """Return every order there is here, mirrored or given by hand. Raises ApiError."""
@@ -93,7 +101,7 @@ class Mirrors:
             "metadata": {"name": names.AGENT, "namespace": self._namespace, "labels": _LABELS},
             "spec": spec,
         }
-        live = await apply.ensure(self._api, kinds.EDGE_AGENT, wanted)
+        live = await apply.ensure(self._api, kinds.EDGE_AGENT, wanted, prune=("spec",))
         status = {**status, "observedGeneration": live["metadata"]["generation"]}
         await apply.patch_status(self._api, kinds.EDGE_AGENT, live, status)
 

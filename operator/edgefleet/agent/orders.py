@@ -5,9 +5,10 @@ from typing import Any
 import msgspec
 
 from edgefleet.agent.journal import Journal
+from edgefleet.core import names
 from edgefleet.core.fingerprint import fingerprint
 from edgefleet.core.local_record import Record
-from edgefleet.core.order import OrderIdentity
+from edgefleet.core.order import Order, OrderIdentity, State, parse_order
 from edgefleet.core.seen import Meta
 from edgefleet.kube.client import Object
 
@@ -61,4 +62,31 @@ def with_order(record: Record, spec: dict[str, Any], identity: OrderIdentity) ->
         identity=identity,
         local=False,
         finished=record.finished if same else "",
+    )
+
+
+def read_order(name: str, spec: dict[str, Any]) -> tuple[Order | None, str]:
+    """Read an order; None and what is wrong with it when this agent cannot obey it."""
+    try:
+        order = parse_order(spec)
+    except msgspec.ValidationError as error:
+        return None, str(error)
+    if order.order_version != names.ORDER_VERSION:
+        return None, f"order version {order.order_version}, this agent understands {names.ORDER_VERSION}"
+    if names.order_name(order.model.namespace, order.model.name) != name:
+        return None, f"spec.model says {order.model.namespace}.{order.model.name}, the order is named {name}"
+    return order, ""
+
+
+def cut_off(name: str, record: Record) -> bool:
+    """Whether a download for an order may have been begun, by an agent that has ended since, and not finished."""
+    if not record.spec or record.finished:
+        return False
+    order, _ = read_order(name, record.spec)
+    return (
+        order is not None
+        and order.state is State.RUN
+        and record.refusal_of(order.revision, order.attempt) is None
+        and record.staged_for(order.revision) is None
+        and record.served_as(order.revision) is None
     )

@@ -6,9 +6,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 from edgepod.contract import HealthDocument
 
 from edgefleet.agent import gather
@@ -16,7 +15,9 @@ from edgefleet.agent.fetch import Fetcher
 from edgefleet.agent.journal import Journal
 from edgefleet.agent.link import Link
 from edgefleet.agent.mirror import Mirrors
+from edgefleet.agent.orders import cut_off, read_order
 from edgefleet.agent.pods import Pods
+from edgefleet.agent.policy import SitePolicy
 from edgefleet.agent.traffic import Leases
 from edgefleet.core import local_keep, local_observe, local_view, names
 from edgefleet.core.local import (
@@ -31,10 +32,11 @@ from edgefleet.core.local import (
     Progress,
     Remember,
     StartFetch,
+    StopFetch,
     Wait,
 )
 from edgefleet.core.local_record import Record
-from edgefleet.core.order import Order, Report, Stage, parse_order
+from edgefleet.core.order import Report, Stage
 from edgefleet.core.site_pass import decide_local, refused_by_cluster
 from edgefleet.kube import apply, errors, kinds
 from edgefleet.kube.client import Api, Object
@@ -83,8 +85,7 @@ class Passes:
     pods: Pods
     leases: Leases
     link: Link | None
-    own_jurisdiction: str = ""
-    """The site's own word, which wins over its hub's."""
+    policy: SitePolicy
     steps: dict[str, int] = field(default_factory=dict)
     """Steps taken, by kind, for metrics."""
     _models: dict[str, _Model] = field(default_factory=dict)
@@ -94,12 +95,6 @@ class Passes:
         """Return stage and active revision by model, as last reported."""
         told = ((name, model.reported) for name, model in self._models.items())
         return {name: (item.stage.value, item.active_revision) for name, item in told if item is not None}
-
-    @property
-    def jurisdiction(self) -> str:
-        """Whose law this site is under; empty: nobody said."""
-        said = self.journal.policy.spec.get("jurisdiction")
-        return self.own_jurisdiction or (said if isinstance(said, str) else "")
 
     async def look(self, name: str) -> float | None:
         """Do one step for one model. Returns seconds until the next look. Raises ApiError, JournalError."""
@@ -168,8 +163,10 @@ class Passes:
             unreadable=unreadable,
             taken=self._taken(model),
             fetch=self.fetcher.state(name, order, record) if order is not None else None,
-            jurisdiction=self.jurisdiction,
+            jurisdiction=self.policy.jurisdiction,
             hub_silent=silent,
+            windows=self.policy.windows(),
+            bandwidth=self.policy.bandwidth,
             progress=model.progress,
             reported=model.reported,
             place=self.place,
@@ -228,6 +225,8 @@ class Passes:
         match action:
             case Wait():
                 pass
+            case StopFetch():
+                self.fetcher.pause(name)
             case StartFetch():
                 if seen.order is not None:
                     view = local_view.View(seen, time.monotonic(), datetime.now(UTC))
@@ -281,7 +280,12 @@ class Passes:
             log.warning("Report does not fit this site's CRD", extra={"error": error.message})
 
     def _clean(self) -> None:
-        """Free the store of what no revision here needs any more."""
+        """Free the store of what no revision here needs any more, once no download may have been cut off unnoticed."""
+        if any(
+            cut_off(name, record) and not self.fetcher.knows(name)
+            for name, record in self.journal.models.items()
+        ):
+            return
         keep = frozenset(
             digest
             for record in self.journal.models.values()
@@ -294,16 +298,3 @@ class Passes:
 def _with_health(pod: PodSeen, health: HealthDocument | None) -> PodSeen:
     trouble = pod.trouble or (None if pod.ready else local_observe.told(health))
     return replace(pod, health=health, trouble=trouble)
-
-
-def read_order(name: str, spec: dict[str, Any]) -> tuple[Order | None, str]:
-    """Read an order; None and what is wrong with it when this agent cannot obey it."""
-    try:
-        order = parse_order(spec)
-    except msgspec.ValidationError as error:
-        return None, str(error)
-    if order.order_version != names.ORDER_VERSION:
-        return None, f"order version {order.order_version}, this agent understands {names.ORDER_VERSION}"
-    if names.order_name(order.model.namespace, order.model.name) != name:
-        return None, f"spec.model says {order.model.namespace}.{order.model.name}, the order is named {name}"
-    return order, ""

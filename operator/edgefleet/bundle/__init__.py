@@ -51,6 +51,7 @@ from edgefleet.bundle.options import RegistryOptions
 from edgefleet.bundle.pull import Progress, Pulled, check, load, pull
 from edgefleet.bundle.reference import Reference, parse, parse_pinned
 from edgefleet.bundle.store import Store, Usage
+from edgefleet.bundle.throttle import Throttle
 from edgefleet.bundle.trust import Trust, TrustError
 
 __all__ = [
@@ -82,6 +83,7 @@ __all__ = [
     "Store",
     "StoreUnavailable",
     "Tensor",
+    "Throttle",
     "TooLarge",
     "TransferInterrupted",
     "Trust",

@@ -5,7 +5,6 @@ import contextlib
 import io
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Final
 
 import aiohttp
 from yarl import URL
@@ -15,8 +14,6 @@ from edgefleet.bundle.errors import DigestMismatch, NotFound, RegistryFailed, Si
 from edgefleet.bundle.format import DOCUMENT_CAP, MANIFEST_TYPE, Descriptor, File
 from edgefleet.bundle.reference import Reference
 from edgefleet.bundle.transport import Body, Transport, is_web_page, naming, web_page
-
-_STREAM: Final = 1 << 18
 
 
 @dataclass(slots=True)
@@ -30,14 +27,15 @@ class Blob:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Bytes as they come. Raises RegistryUnreachable when the connection breaks."""
-        stream = self.answer.content.iter_chunked(_STREAM)
+        throttle = self.transport.throttle
         while True:
             with naming(self.host):
-                chunk = await anext(stream, b"")
+                chunk = await self.answer.content.read(throttle.portion)
             if not chunk:
                 return
             self.transport.received += len(chunk)
             yield chunk
+            await throttle.passed(len(chunk))
 
 
 class Registry(Transport):

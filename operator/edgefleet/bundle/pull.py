@@ -28,6 +28,7 @@ from edgefleet.bundle.oci import Registry
 from edgefleet.bundle.options import RegistryOptions
 from edgefleet.bundle.reference import Reference, parse_pinned
 from edgefleet.bundle.store import Store
+from edgefleet.bundle.throttle import Throttle
 from edgefleet.bundle.trust import Trust
 
 _TELL_EVERY: Final = 1 << 20
@@ -132,15 +133,16 @@ async def pull(
     choose: Callable[[BundleInfo], Variant],
     options: RegistryOptions | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
+    throttle: Throttle | None = None,
 ) -> Pulled:
     """Bring a bundle's documents and one variant's files into the store.
 
     `choose` picks the variant, see `choose_variant`; what it raises goes through. `progress` is called at the
-    start, at most every MiB, and at the end. Nothing is fetched that the store has; a broken download goes on by
+    start, at most every MiB, and at the end. Files come no faster than `throttle` lets them. Nothing is fetched that the store has; a broken download goes on by
     range. Raises BundleError; what was whole in the store stays.
     """
     reference = parse_pinned(ref)
-    async with Registry(options or RegistryOptions()) as registry:
+    async with Registry(options or RegistryOptions(), throttle) as registry:
         info = await _documents(registry, reference, trust, store)
         variant = choose(info)
         files = _distinct(info.files(variant))

@@ -25,6 +25,7 @@ from edgefleet.bundle.errors import (
 from edgefleet.bundle.format import strict_json
 from edgefleet.bundle.options import RegistryOptions
 from edgefleet.bundle.reference import Reference
+from edgefleet.bundle.throttle import Throttle
 
 Body = Callable[[], IO[bytes] | None]
 """Opens the body afresh, because a request may have to be sent twice."""
@@ -38,9 +39,10 @@ _WEB_PAGE: Final = "text/html"
 class Transport:
     """An open session with registries."""
 
-    def __init__(self, options: RegistryOptions) -> None:
-        """Remember the options."""
+    def __init__(self, options: RegistryOptions, throttle: Throttle | None = None) -> None:
+        """Remember the options; files come no faster than `throttle` lets them."""
         self.options = options
+        self.throttle = throttle or Throttle()
         self.received = 0
         """Bytes of answers' bodies that were read."""
         self._session: aiohttp.ClientSession | None = None

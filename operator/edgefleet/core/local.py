@@ -7,6 +7,7 @@ from edgepod.contract import HealthDocument, SelfTestReport, TrafficLease
 
 from edgefleet.core.local_record import Record, Staged
 from edgefleet.core.order import Cause, Download, Order, Report
+from edgefleet.core.window import NO_WINDOWS, Windows
 
 NOTHING: Final = "none"
 """Value of the Service's revision selector before anything serves; no pod ever carries it."""
@@ -112,7 +113,14 @@ class FetchFailed:
     """The order must not be obeyed, whatever the bundle is like."""
 
 
-Fetch = Staged | Fetching | FetchFailed | None
+@dataclass(frozen=True, slots=True)
+class FetchPaused:
+    """A download that was stopped; it goes on where it was."""
+
+    download: Download
+
+
+Fetch = Staged | Fetching | FetchPaused | FetchFailed | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +223,9 @@ class LocalSeen:
     fetch: Fetch = None
     hub_silent: float | None = None
     """Seconds since the hub was last heard; None: this site has no hub."""
+    windows: Windows = NO_WINDOWS
+    bandwidth: str = ""
+    """Bytes per second downloads are limited to, as people write it; empty: they are not."""
     progress: Progress = field(default_factory=Progress)
     reported: Report | None = None
     """The previous report, for the times of its conditions."""
@@ -230,6 +241,11 @@ class Wait:
 @dataclass(frozen=True, slots=True)
 class StartFetch:
     """Get the order's bundle into the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopFetch:
+    """End the download; what came of it stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +281,7 @@ class Remember:
     record: Record
 
 
-Action = Wait | StartFetch | Create | Patch | Delete | Remember
+Action = Wait | StartFetch | StopFetch | Create | Patch | Delete | Remember
 
 
 @dataclass(frozen=True, slots=True)

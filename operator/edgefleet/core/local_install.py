@@ -5,14 +5,24 @@ from typing import Final
 
 import msgspec
 
-from edgefleet.core import canary, local_canary, rendering, units
-from edgefleet.core.local import Create, Delete, FetchFailed, Fetching, JobSeen, Patch, Remember, StartFetch
+from edgefleet.core import canary, local_canary, local_windows, rendering, units
+from edgefleet.core.local import (
+    Create,
+    Delete,
+    FetchFailed,
+    Fetching,
+    FetchPaused,
+    JobSeen,
+    Patch,
+    Remember,
+    StartFetch,
+)
 from edgefleet.core.local_canary import PACE
 from edgefleet.core.local_keep import LONG, backoff
 from edgefleet.core.local_record import Record, Staged
 from edgefleet.core.local_report import self_test_of
 from edgefleet.core.local_view import Outcome, View
-from edgefleet.core.order import Cause, Mode, Order, SelfTest, Stage
+from edgefleet.core.order import Cause, Download, Mode, Order, SelfTest, Stage
 
 START_GRACE: Final = 60.0
 """Seconds for a cluster to make a pod and start its container before it is told that it does not."""
@@ -60,14 +70,19 @@ def fetch(view: View) -> Outcome | None:
         case Staged():
             return _remember_staged(view, state)
         case Fetching():
-            return Outcome(Stage.DOWNLOADING, "Downloading", requeue=PACE, download=state.download)
+            return local_windows.no_download(view) or _downloading(view, state.download)
         case FetchFailed():
             return _fetch_failed(view, state)
-        case None:
-            starting = Outcome(
-                Stage.DOWNLOADING, "Downloading", action=StartFetch(), why="fetch the bundle", requeue=PACE
-            )
-            return _lapsed(view) or starting
+        case FetchPaused() | None:
+            starting = _downloading(view, state.download if state is not None else None)
+            starting = replace(starting, action=StartFetch(), why="fetch the bundle")
+            return _lapsed(view) or local_windows.no_download(view) or starting
+
+
+def _downloading(view: View, download: Download | None) -> Outcome:
+    limit = view.seen.bandwidth
+    message = f"at most {limit} bytes per second" if limit else ""
+    return Outcome(Stage.DOWNLOADING, "Downloading", message, requeue=PACE, download=download)
 
 
 def _remember_staged(view: View, staged: Staged) -> Outcome | None:
@@ -87,14 +102,13 @@ def _fetch_failed(view: View, failed: FetchFailed) -> Outcome:
     if left > 0:
         return blocked
     again = replace(blocked, action=StartFetch(), why="try the download again", requeue=PACE)
-    return _lapsed(view) or again
+    return _lapsed(view) or local_windows.no_download(view) or again
 
 
 def _lapsed(view: View) -> Outcome | None:
     """Leave an order alone that was never begun and that the hub could long have withdrawn."""
     silent, limit = view.seen.hub_silent, view.order.valid_for
-    begun = view.deployment(view.order.revision) is not None or view.job() is not None
-    if silent is None or begun or silent <= units.duration(limit):
+    if silent is None or view.begun or silent <= units.duration(limit):
         return None
     message = f"the hub has been silent for longer than {limit}; waiting for a fresh order"
     return Outcome(Stage.WAITING, "OrderLapsed", message, requeue=LONG)
@@ -108,7 +122,9 @@ def self_test(view: View) -> Outcome | None:
     job = view.job()
     if job is None:
         made = rendering.selftest(view.seen.place, view.order, view.staged)
-        return _testing("run the self-test", Create("Job", made))
+        testing = _testing("run the self-test", Create("Job", made))
+        tried = view.progress.retries > 0
+        return (None if tried else _lapsed(view)) or local_windows.no_update(view) or testing
     if job.report is not None:
         if job.report.passed:
             return None
@@ -157,7 +173,8 @@ def start(view: View) -> Outcome | None:
     replicas = 1 if view.active and not view.stable_broken else order.serving.replicas
     made = rendering.deployment(view.seen.place, order, staged, replicas)
     why = f"start {order.revision}"
-    return Outcome(Stage.STAGED, "Starting", action=Create("Deployment", made), why=why, requeue=PACE)
+    starting = Outcome(Stage.STAGED, "Starting", action=Create("Deployment", made), why=why, requeue=PACE)
+    return local_windows.no_update(view) or starting
 
 
 def ready(view: View) -> Outcome | None:

@@ -13,6 +13,7 @@ from edgefleet.core.local import (
     Delete,
     DeploymentSeen,
     FetchFailed,
+    FetchPaused,
     Patch,
     Remember,
     StartFetch,
@@ -261,7 +262,11 @@ def _remember_order(view: View) -> Outcome | None:
     if staged is not None and (served is None or served.order != view.order):
         record = view.approve(staged, served.self_test if served is not None else None)
         return replace(serving, action=Remember(record), why="remember what serves", requeue=0.0)
-    due = fetch is None or (isinstance(fetch, FetchFailed) and view.now >= fetch.at + backoff(fetch.tries))
+    due = (
+        fetch is None
+        or isinstance(fetch, FetchPaused)
+        or (isinstance(fetch, FetchFailed) and view.now >= fetch.at + backoff(fetch.tries))
+    )
     if due:  # the journal was lost, or a file in the store: get it again while the pods serve
         return replace(serving, action=StartFetch(), why="fetch again what serves", requeue=PACE)
     return None

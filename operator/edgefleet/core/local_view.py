@@ -117,6 +117,16 @@ class View:
         """The order's revision in the store, verified."""
         return self.seen.fetch if isinstance(self.seen.fetch, Staged) else None
 
+    @property
+    def begun(self) -> bool:
+        """Whether the order's revision has pods here, or has its self-test."""
+        return self.deployment(self.order.revision) is not None or self.job() is not None
+
+    @property
+    def going_back(self) -> bool:
+        """Whether the order leads to what is known to be good: by the hub's word, or because it served well here."""
+        return self.order.go_back or self.approved is not None
+
     def deployment(self, revision: str) -> DeploymentSeen | None:
         """Return the Deployment of a revision."""
         return next((item for item in self.seen.deployments if item.revision == revision), None)

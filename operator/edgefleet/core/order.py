@@ -153,6 +153,8 @@ class Order(Wire, frozen=True, kw_only=True):
     """Bundle digest (`sha256:…`) the site is to leave; without it a lower bundle version is refused."""
     jurisdictions: tuple[str, ...] = ()
     """A site that is in none of these refuses. Empty: anywhere."""
+    go_back: bool = False
+    """The way back from a revision that failed: it waits for no window. Said only to sites that have windows."""
 
 
 class OrderIdentity(Wire, frozen=True, kw_only=True):

@@ -149,10 +149,38 @@ class Heartbeat(Spec, frozen=True, kw_only=True):
     offline_after: str = "6m"
 
 
+class TimeWindow(Spec, frozen=True, kw_only=True):
+    """A time that comes again and again. `edgefleet.schedule` reads it."""
+
+    schedule: str
+    """When it opens: cron of five fields, by the clocks of `timeZone`."""
+    duration: str
+    """Elapsed time it stays open."""
+    time_zone: str = "UTC"
+
+
+class SiteWindows(Spec, frozen=True, kw_only=True):
+    """When a site may do what disturbs it. An empty list: at any time."""
+
+    download: tuple[TimeWindow, ...] = ()
+    """For bytes of models."""
+    update: tuple[TimeWindow, ...] = ()
+    """For self-tests and new pods; what has begun goes on, going back waits for none."""
+
+
+class Bandwidth(Spec, frozen=True, kw_only=True):
+    """What models may take of a site's link."""
+
+    limit: str = ""
+    """Bytes per second, a quantity; empty: no limit."""
+
+
 class SiteSpec(Spec, frozen=True, kw_only=True):
     """`spec` of an EdgeSite."""
 
     heartbeat: Heartbeat = Heartbeat()
+    windows: SiteWindows = SiteWindows()
+    bandwidth: Bandwidth = Bandwidth()
     autonomy: str = "168h"
     """How long being away is normal: Away until then, Offline after."""
     cordoned: bool = False
@@ -208,3 +236,7 @@ class AgentSpec(Spec, frozen=True, kw_only=True):
     cordoned: bool = False
     jurisdiction: str | None = None
     """None: the site has none, unless its agent was installed with one."""
+    windows: SiteWindows | None = None
+    """None: everything at any time."""
+    bandwidth_limit: str | None = None
+    """Bytes per second, a quantity. None: no limit."""

@@ -232,6 +232,16 @@ class SiteStatus(Status, frozen=True, kw_only=True):
     flaps: tuple[Flap, ...] | None = None
 
 
+class AgentWindows(Status, frozen=True, kw_only=True):
+    """What a site's agent makes of its windows."""
+
+    download: bool = True
+    """Open when this was written."""
+    update: bool = True
+    trouble: str = ""
+    """Why none is open whatever the time; empty: they are judged."""
+
+
 class AgentStatus(Status, frozen=True, kw_only=True):
     """`status` of an EdgeAgent, as far as the hub reads it."""
 
@@ -246,3 +256,5 @@ class AgentStatus(Status, frozen=True, kw_only=True):
     clock_skew_seconds: float | None = None
     jurisdiction: str = ""
     """Whose law the site says it is under: by its own word, else by the policy it was given; empty: nobody said."""
+    windows: AgentWindows | None = None
+    """None: an agent that knows of no windows."""

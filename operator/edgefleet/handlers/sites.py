@@ -143,7 +143,7 @@ class Sites:
 
     async def _agent(self, site: str, spec: AgentSpec) -> None:
         wanted = self._ours(kinds.EDGE_AGENT, site, names.AGENT, spec=to_raw(spec))
-        self._seen.agents.put(await apply.ensure(self._api, kinds.EDGE_AGENT, wanted))
+        self._seen.agents.put(await apply.ensure(self._api, kinds.EDGE_AGENT, wanted, prune=("spec",)))
 
     async def _fingerprint(self, site: str, mark: str) -> None:
         change = {"metadata": {"annotations": {names.FINGERPRINT: mark}}}

@@ -68,10 +68,12 @@ async def create_or_get(api: Api, kind: Kind, body: Object) -> tuple[Object, boo
         return await api.get(kind, meta.get("namespace"), meta["name"]), False
 
 
-async def ensure(api: Api, kind: Kind, body: Object, live: Object | None = None) -> Object:
+async def ensure(
+    api: Api, kind: Kind, body: Object, live: Object | None = None, *, prune: Iterable[str] = ()
+) -> Object:
     """Create an object, or merge our fields into the one that is there; other fields are left alone.
 
-    `live` spares a read. Raises Conflict when `live` has been made anew since.
+    `prune` names parts that are all ours: what is not in the body goes. `live` spares a read. Raises Conflict when `live` has been made anew since.
     """
     meta = body["metadata"]
     made = False
@@ -80,6 +82,9 @@ async def ensure(api: Api, kind: Kind, body: Object, live: Object | None = None)
     if made:
         return live
     patch = difference(live, {k: v for k, v in body.items() if k not in ("apiVersion", "kind")}, prune=False)
+    for part in prune:
+        if changed := difference(live.get(part) or {}, body[part], prune=True):
+            patch[part] = changed
     if not patch:
         return live
     patch.setdefault("metadata", {})["uid"] = live["metadata"]["uid"]

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from edgefleet.agent import inventory
+from edgefleet.agent.clock import Clock
 from edgefleet.agent.fetch import Fetcher
 from edgefleet.agent.identity import Identity
 from edgefleet.agent.journal import Journal
@@ -17,6 +18,7 @@ from edgefleet.agent.mirror import Mirrors
 from edgefleet.agent.orders import Orders
 from edgefleet.agent.passes import Passes
 from edgefleet.agent.pods import Pods
+from edgefleet.agent.policy import SitePolicy
 from edgefleet.agent.traffic import Leases
 from edgefleet.bundle import RegistryOptions, Store
 from edgefleet.core import rendering
@@ -91,15 +93,16 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         fetcher = Fetcher(store, ALICE.trust, RegistryOptions(), inventory.read(), lambda _: None)
         stack.push_async_callback(fetcher.close)
         identity = Identity(api, "agent", "shop", Explicit(server.url, b""), None)
+        policy = SitePolicy(journal, Clock())
         link = Link(
-            identity, journal, "shop", ring=lambda _: None, back=lambda: None, registry=lambda _: None,
-            describe=_nothing,
+            identity, journal, "shop", policy=policy, ring=lambda _: None, back=lambda: None, changed=lambda: None,
+            registry=lambda _: None, describe=_nothing,
         )  # fmt: skip
         link.synced.set()
         pods = Pods(1)
         stack.push_async_callback(pods.close)
         mirrors = Mirrors(api, place.namespace, journal)
-        passes = Passes(api, place, journal, mirrors, fetcher, pods, Leases(), link)
+        passes = Passes(api, place, journal, mirrors, fetcher, pods, Leases(), link, policy)
         yield Lab(server, journal, store, fetcher, link, passes, place)
 
 

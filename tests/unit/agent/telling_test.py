@@ -6,8 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from edgefleet.agent import reports, traffic
-from edgefleet.agent.orders import with_order
-from edgefleet.agent.passes import read_order
+from edgefleet.agent.orders import read_order, with_order
 from edgefleet.agent.settings import SettingsError, read
 from edgefleet.core.local_record import Record
 from edgefleet.core.order import CanaryProgress, Download, OrderIdentity, Report, Stage, Traffic, to_wire
