@@ -7,6 +7,7 @@ counts once (cron of Debian). What was found is kept until the schedule's next s
 
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -14,8 +15,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 from edgefleet.core import units
-from edgefleet.core.specs import SiteWindows, TimeWindow
-from edgefleet.core.window import ALWAYS, SHUT, UNTRUSTED, Window, Windows
+from edgefleet.core.seen import AgentObject, SiteObject, SpecError
+from edgefleet.core.specs import SiteSpec, SiteWindows, TimeWindow
+from edgefleet.core.window import ALWAYS, NO_WINDOWS, SHUT, UNREADABLE, UNTRUSTED, Window, Windows
 
 SHORTEST: Final = 60.0
 LONGEST: Final = 744 * 3600.0
@@ -50,6 +52,23 @@ def evaluate(windows: SiteWindows, now: datetime, untrusted: str = "") -> Window
     if untrusted and (windows.download or windows.update):
         return Windows(download, update, UNTRUSTED, untrusted)
     return Windows(download, update)
+
+
+def checked(site: SiteObject) -> SiteObject:
+    """A site whose spec is an error if its windows cannot be read."""
+    wrong = problem(site.spec.windows) if isinstance(site.spec, SiteSpec) else ""
+    return replace(site, spec=SpecError(wrong)) if wrong else site
+
+
+def of_agent(agent: AgentObject | None, now: datetime) -> Windows:
+    """A site's windows as the hub believes them: by the policy that was delivered, which is what the site goes by."""
+    policy = agent.spec if agent is not None else None
+    if policy is None or policy.windows is None:
+        return NO_WINDOWS
+    try:
+        return evaluate(policy.windows, now)
+    except ValueError as error:
+        return Windows(SHUT, SHUT, UNREADABLE, str(error))
 
 
 def look(windows: tuple[TimeWindow, ...], now: datetime) -> Window:

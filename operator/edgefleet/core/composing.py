@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
-from edgefleet.core import names, revision, targets, units
+from edgefleet.core import names, opening, revision, targets, units
 from edgefleet.core import order as wire
 from edgefleet.core.attempts import Attempts
 from edgefleet.core.decisions import OrderWrite
@@ -14,6 +15,9 @@ from edgefleet.core.fleet import SiteView
 from edgefleet.core.order import Mode, State
 from edgefleet.core.seen import RolloutObject
 from edgefleet.core.specs import ModelSpec
+
+GO_BACK: Final = "GoBack"
+"""Reason of an order that takes a site off what may not be run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +32,12 @@ class Composer:
 
     def offer(self, view: SiteView, rollout: RolloutObject, wave: str, reason: str) -> OrderWrite:
         """An order to run a rollout's revision."""
-        frozen = rollout.spec
+        frozen, mode = rollout.spec, self._mode(view, rollout)
+        back = reason == GO_BACK or (mode is Mode.DIRECT and self.leaves_bad(view, rollout))
         order = wire.Order(
             order_version=names.ORDER_VERSION,
             state=State.RUN,
-            mode=self._mode(view, rollout),
+            mode=mode,
             model=wire.ModelRef(namespace=self.namespace, name=self.name),
             revision=frozen.revision,
             attempt=frozen.attempt,
@@ -46,6 +51,7 @@ class Composer:
             offered_at=units.timestamp(self.now),
             replaces=self._replaces(view, revision.bundle_digest(frozen.bundle)),
             jurisdictions=self.spec.placement.jurisdictions,
+            go_back=back and opening.obeys(view),
         )
         return write(view, self.namespace, self.name, order, reason)
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from edgefleet.core import failures, pacing, targets, units, waves
+from edgefleet.core import failures, opening, pacing, targets, units, waves
 from edgefleet.core import order as wire
 from edgefleet.core.attempts import Attempts
-from edgefleet.core.composing import Composer
+from edgefleet.core.composing import GO_BACK, Composer
 from edgefleet.core.decisions import ObjectDelete, OrderWrite
 from edgefleet.core.fleet import Fleet, SiteView
 from edgefleet.core.order import Mode, Stage, State
@@ -76,9 +76,13 @@ def plan(given: Given) -> Orders:
         elif write is not None:
             urgent.append(write)
     broken = _breaker(given)
-    heard = [(view, write) for view, write in waiting if view.online]
+    now = given.composer.now
+    heard = [pair for pair in waiting if pair[0].online and opening.may_offer(pair[0], now)]
     room, changes_in = (0, None) if given.paused or broken or not heard else _room(given, len(heard))
-    caught = [write for _, write in sorted(heard, key=lambda pair: _turn(*pair))][:room]
+    writes = {view.name: write for view, write in heard}
+    turns = (view for view, _ in sorted(heard, key=lambda pair: _turn(*pair)))
+    ahead = CATCH_UPS - _catching_up(given) - _patient(given)
+    caught = [writes[view.name] for view in opening.choose(turns, room, ahead, now)]
     return Orders(
         writes=(
             *(given.composer.change(view, "Removed", state=State.REMOVE) for view in leaving.values()),
@@ -155,7 +159,7 @@ def _go_back(given: Given, view: SiteView, order: wire.Order, target: Target) ->
         return None
     if target.why is Why.ADMITTED:
         return given.composer.offer(view, target.rollout, given.admitted.get(view.name, ""), "Admitted")
-    return given.composer.offer(view, target.rollout, failures.CATCHING_UP, "GoBack")
+    return given.composer.offer(view, target.rollout, failures.CATCHING_UP, GO_BACK)
 
 
 def _adjust(
@@ -167,7 +171,7 @@ def _adjust(
     if rollout.spec.direct and order.mode is Mode.CANARY and not finished:
         return compose.change(view, "Direct", mode=Mode.DIRECT), False
     if order.mode is Mode.CANARY and target.why is not Why.ADMITTED and compose.leaves_bad(view, rollout):
-        return compose.change(view, "GoBack", mode=Mode.DIRECT), False
+        return compose.change(view, GO_BACK, mode=Mode.DIRECT, go_back=opening.obeys(view)), False
     if not finished and (changes := _policy(given, view, order, rollout)):
         return compose.change(view, "Policy", **changes), False
     left = view.report.active_bundle
@@ -248,6 +252,13 @@ def _catching_up(given: Given) -> int:
         and given.verdicts[view.name] is Verdict.AT_WORK
         for view in given.fleet.counted
     )
+
+
+def _patient(given: Given) -> int:
+    """Sites that catch up by themselves once their window opens."""
+    views = given.fleet.counted
+    later = [v for v in views if v.running is not None and v.running.wave == failures.CATCHING_UP]
+    return opening.patient(later, given.verdicts)
 
 
 def _breaker(given: Given) -> str:

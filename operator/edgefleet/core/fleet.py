@@ -14,6 +14,7 @@ from edgefleet.core.placement import Fit
 from edgefleet.core.seen import Meta, ModelSeen, OrderObject, ReportSeen, SiteObject
 from edgefleet.core.specs import ModelSpec
 from edgefleet.core.statuses import Connectivity, VariantNeeds
+from edgefleet.core.window import NO_WINDOWS, Windows
 
 _NO_REPORT = ReportSeen()
 _GONE = Fit(placement.Reason.NOT_SELECTED, "there is no EdgeSite of the name any more")
@@ -49,6 +50,7 @@ class SiteView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The order, if it says to run something."""
     answered: bool
     """The report answers the live order, not an earlier one or one of an earlier life."""
+    windows: Windows = NO_WINDOWS
 
     @property
     def readable(self) -> bool:
@@ -164,6 +166,7 @@ def _view(site: SiteObject, order: OrderObject | None, fit: Fit, connectivity: C
         report=order.report if order else _NO_REPORT,
         running=_running(readable),
         answered=order is not None and _answers(order),
+        windows=site.windows,
     )
 
 

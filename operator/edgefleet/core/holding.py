@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from edgefleet.core import units
+from edgefleet.core import opening, units, window
 from edgefleet.core.fleet import SiteView
 from edgefleet.core.specs import Wave
 from edgefleet.core.statuses import CohortHold, WaveStatus
+from edgefleet.core.verdict import Verdict
 from edgefleet.core.waves import Hold, Look
 
 NAMED: Final = 3
@@ -64,6 +65,23 @@ def who_acts(status: WaveStatus, expected: int) -> str:
         f"{status.unreachable + missing} unreachable, {status.blocked} blocked, {status.failed - status.held} failed; "
         "bring sites back, cordon or delete those that are gone, or finish or abort the rollout"
     )
+
+
+def who_works(look: Look, busy: Sequence[SiteView], working: int, shut: Sequence[SiteView]) -> str:
+    """The sites that are not done: at work, held at their own side, waiting for windows."""
+    patient = [view for view in busy if opening.waits(view, look.verdicts[view.name])]
+    held = [
+        view
+        for view in busy
+        if look.verdicts[view.name] is Verdict.HELD and view.report.reason not in window.WAITING
+    ]
+    active = len(busy) - len(held) - len(patient) + working
+    windows = [opening.told(patient, shut)] if patient or shut else []
+    if held and not active:
+        return ", ".join([who_waits(look, held), *windows])
+    if windows and not active:
+        return windows[0]
+    return ", ".join([f"{active} at work, {len(held)} waiting at the site", *windows])
 
 
 def who_waits(look: Look, waiting: Sequence[SiteView]) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from edgefleet.core import advancing, attempts, desired, fleet, history, names, status, targets
+from edgefleet.core import advancing, attempts, desired, fleet, history, names, opening, status, targets
 from edgefleet.core.advancing import Advance
 from edgefleet.core.attempts import Attempts, Course, Intent
 from edgefleet.core.composing import Composer, write
@@ -241,7 +241,8 @@ class _Pass:
 
     def _look_again(self, intent: Intent, hold: Hold | None, orders: desired.Orders) -> float | None:
         """Seconds until time alone may change something."""
-        waits = [self.fleet.changes_in, orders.changes_in]
+        windows = opening.looks(self.fleet.counted, self.verdicts, self.now)
+        waits = [self.fleet.changes_in, orders.changes_in, windows]
         if hold is not None:
             waits.append(hold.changes_in)
         if intent.course is Course.CHECKING:

@@ -246,6 +246,8 @@ def _site_problems(spec: SiteSpec) -> Iterator[str]:
     yield from _unit_problem("spec.heartbeat.interval", units.duration, spec.heartbeat.interval)
     yield from _unit_problem("spec.heartbeat.offlineAfter", units.duration, spec.heartbeat.offline_after)
     yield from _unit_problem("spec.autonomy", units.duration, spec.autonomy)
+    if spec.bandwidth.limit:
+        yield from _unit_problem("spec.bandwidth.limit", units.quantity, spec.bandwidth.limit)
 
 
 def _selector_problems(path: str, selector: Selector) -> Iterator[str]:

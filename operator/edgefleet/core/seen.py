@@ -9,6 +9,7 @@ import msgspec
 from edgefleet.core import order as wire
 from edgefleet.core.specs import AgentSpec, ModelSpec, RolloutSpec, SiteSpec
 from edgefleet.core.statuses import AgentStatus, ModelStatus, RolloutStatus, SiteStatus, VariantNeeds
+from edgefleet.core.window import NO_WINDOWS, Windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,8 @@ class SiteObject:
     status: SiteStatus
     lease: LeaseSeen | None = None
     agent: AgentObject | None = None
+    windows: Windows = NO_WINDOWS
+    """What the policy that was delivered says, by the hub's clock: `edgefleet.schedule` looks."""
 
 
 @dataclass(frozen=True, slots=True)

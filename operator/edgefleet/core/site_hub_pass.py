@@ -10,7 +10,7 @@ from edgefleet.core.decisions import SiteDecision
 from edgefleet.core.fingerprint import fingerprint
 from edgefleet.core.liveness import Liveness
 from edgefleet.core.order import Order, Stage
-from edgefleet.core.seen import OrderObject, SiteObject, SiteSeen, SpecError
+from edgefleet.core.seen import AgentObject, OrderObject, SiteObject, SiteSeen, SpecError
 from edgefleet.core.specs import AgentSpec
 from edgefleet.core.statuses import Connectivity, SiteModels, SiteStatus
 
@@ -70,12 +70,16 @@ def _key(seen: SiteSeen, site: SiteObject) -> str:
 
 
 def _agent(site: SiteObject) -> AgentSpec | None:
-    """The policy to deliver, if it is not what is there."""
-    spec = liveness.spec_of(site)
+    """The policy to deliver, if it is not what is there. With a spec that cannot be read the one that is there stays."""
+    spec = site.spec
+    if isinstance(spec, SpecError):
+        return None
     wanted = AgentSpec(
         heartbeat_interval=spec.heartbeat.interval,
         cordoned=spec.cordoned,
         jurisdiction=spec.jurisdiction or None,
+        windows=spec.windows if spec.windows.download or spec.windows.update else None,
+        bandwidth_limit=spec.bandwidth.limit or None,
     )
     return wanted if site.agent is None or site.agent.spec != wanted else None
 
@@ -128,7 +132,17 @@ def _progress(seen: SiteSeen, site: SiteObject, key: str) -> dict[str, State]:
         return conditions.reconciling(
             "PolicyPending", "the site has not yet confirmed its policy (EdgeAgent)"
         )
+    if _windows_unknown(agent):
+        text = "the site's agent knows neither windows nor limits and downloads and installs at any time: upgrade it"
+        return conditions.stalled("AgentTooOld", text)
     return conditions.ready("Joined", "joined, and its policy is delivered")
+
+
+def _windows_unknown(agent: AgentObject) -> bool:
+    """Whether an agent was given a policy that it says nothing of."""
+    spec = agent.spec
+    given = spec is not None and (spec.windows is not None or spec.bandwidth_limit is not None)
+    return given and agent.status.windows is None
 
 
 def _joined(seen: SiteSeen, key: str) -> State:

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from edgefleet.core import conditions, liveness, units
+from edgefleet.core import conditions, liveness, units, window
 from edgefleet.core import order as wire
 from edgefleet.core.fleet import SiteView
 from edgefleet.core.order import Stage
@@ -57,7 +57,16 @@ def judge(view: SiteView, now: datetime) -> Verdict:
         return Verdict.AT_WORK
     if serves(view.report, order.revision):
         return Verdict.HEALTHY
+    if view.report.reason in window.WAITING:
+        return _by_its_window(view)
     return _STANDING.get(view.report.stage, Verdict.AT_WORK)
+
+
+def _by_its_window(view: SiteView) -> Verdict:
+    """A site whose window has opened by the hub's clock is about to begin: it takes its slot back."""
+    windows, reason = view.windows, view.report.reason
+    awaited = windows.update if view.report.stage == Stage.STAGED else windows.download
+    return Verdict.AT_WORK if reason == window.CLOSED and awaited.open else Verdict.HELD
 
 
 def serves(report: ReportSeen, revision: str) -> bool:

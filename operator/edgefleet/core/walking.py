@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from edgefleet.core import cohorts, holding, pacing, placement, units
+from edgefleet.core import cohorts, holding, opening, pacing, placement, units
 from edgefleet.core.cohorts import Evidence, Ruling, is_held
 from edgefleet.core.failures import Ledger
 from edgefleet.core.fleet import SiteView
@@ -43,6 +43,8 @@ class Walk:
         """When the rate lets another site in; None: it keeps nobody back."""
         # those about to go back because they are held are at work until they are told
         self.in_flight = sum(verdict is Verdict.AT_WORK for verdict in look.verdicts.values())
+        self.patient = opening.patient(look.fleet.counted, look.verdicts)
+        """Sites that begin by themselves once their window opens."""
 
     def wave_of(self, view: SiteView) -> str:
         """The wave a site was admitted to.
@@ -165,12 +167,13 @@ class Walk:
         status = msgspec.structs.replace(status, admitted=status.admitted + offered)
         if expected == 0:
             return self._empty(wave, status)
-        reachable = sum(view.online for view in candidates[:room]) - offered
-        return self._judge(wave, status, expected, working=offered + max(0, reachable))
+        online = [view for view in candidates[:room] if view.online and view.name not in self.admitted]
+        shut = [view for view in online if not opening.may_offer(view, self.look.now)]
+        return self._judge(wave, status, expected, offered + len(online) - len(shut), shut)
 
     def _candidates(self, wave: Wave) -> list[SiteView]:
-        """Sites that may still be admitted to a wave, in order: first those on a superseded revision, then who is heard."""
-        first = self.look.first
+        """Sites that may still be admitted to a wave, in order: who is heard, has its window, is on a superseded revision."""
+        first, now = self.look.first, self.look.now
         found = [
             view
             for view in self.look.fleet.counted
@@ -180,14 +183,18 @@ class Walk:
             and view.readable
             and _selects(wave, view)
         ]
-        return sorted(found, key=lambda view: (not view.online, view.name not in first, view.name))
+        return sorted(
+            found,
+            key=lambda v: (not v.online, not opening.may_offer(v, now), v.name not in first, v.name),
+        )
 
     def _offer(self, wave: Wave, candidates: Sequence[SiteView], room: int) -> int:
         """Admit who fits; who is not heard is admitted when it returns."""
         if self.look.still:
             return 0
         free = max(0, wave.max_concurrency - self.in_flight)
-        ready = [view for view in candidates if view.online][: min(room, free)]
+        heard = (view for view in candidates if view.online)
+        ready = opening.choose(heard, min(room, free), free - self.patient, self.look.now)
         pace = self._pace()
         chosen = ready if pace is None else ready[: pace.room]
         if pace is not None and len(chosen) < len(ready):
@@ -225,9 +232,9 @@ class Walk:
         return sum(verdicts[name] is Verdict.HEALTHY for name in verdicts if name not in self.held)
 
     def _judge(
-        self, wave: Wave, status: WaveStatus, expected: int, working: int
+        self, wave: Wave, status: WaveStatus, expected: int, working: int, shut: list[SiteView]
     ) -> tuple[WaveStatus, Hold | None]:
-        """Complete, soaking, or why not yet."""
+        """Complete, soaking, or why not yet. `shut`: those heard who are offered nothing while their windows are closed."""
         members = self.members[wave.name]
         need = units.at_least(wave.min_success, expected)
         busy = [view for view in members if self.look.verdicts[view.name] not in _DONE]
@@ -236,13 +243,8 @@ class Walk:
             status = msgspec.structs.replace(status, soak_started_at=None)
         if self.look.still:
             return status, holding.standing(self.look)
-        if busy or working:
-            waiting = [view for view in busy if self.look.verdicts[view.name] is Verdict.HELD]
-            text = (
-                f"{numbers}, {len(busy) - len(waiting) + working} at work, {len(waiting)} waiting at the site"
-            )
-            if waiting and len(waiting) == len(busy) + working:
-                text = f"{numbers}, {holding.who_waits(self.look, waiting)}"
+        if busy or working or shut:
+            text = f"{numbers}, {holding.who_works(self.look, busy, working, shut)}"
             return status, self._limited(Hold("WaveRunning", text))
         if status.healthy < need:
             return status, Hold("NotEnoughSites", f"{numbers}: {holding.who_acts(status, expected)}")

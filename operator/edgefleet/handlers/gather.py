@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
+from edgefleet import schedule
 from edgefleet.core import names, parse
 from edgefleet.core.seen import AgentObject, LeaseSeen, NamespaceSeen, OrderObject, SiteObject
 from edgefleet.kube import kinds
@@ -40,7 +42,7 @@ class Seen:
     """Caches of all that exists once a site or once a site and model. EdgeModels and EdgeRollouts are read fresh."""
 
     def __init__(self, api: Api, changed: Changed) -> None:
-        self.sites = Cache(parse.site, changed=changed.site)
+        self.sites = Cache(lambda raw: schedule.checked(parse.site(raw)), changed=changed.site)
         self.orders = Cache(
             parse.deployment,
             indexes={"model": lambda order: [order.meta.name], "site": lambda order: [order.site]},
@@ -71,18 +73,21 @@ class Seen:
     def site(self, name: str) -> SiteObject | None:
         """An EdgeSite with the lease and agent of its namespace."""
         found = self.sites.get("", name)
-        return self._whole(found) if found else None
+        return self._whole(found, datetime.now(UTC)) if found else None
 
     def all_sites(self) -> tuple[SiteObject, ...]:
         """All EdgeSites with their leases and agents."""
-        return tuple(self._whole(site) for site in self.sites)
+        now = datetime.now(UTC)
+        return tuple(self._whole(site, now) for site in self.sites)
 
-    def _whole(self, site: SiteObject) -> SiteObject:
+    def _whole(self, site: SiteObject, now: datetime) -> SiteObject:
         namespace = names.site_namespace(site.meta.name)
+        agent = self.agents.get(namespace, names.AGENT)
         return replace(
             site,
             lease=self.leases.get(namespace, names.LEASE),
-            agent=self.agents.get(namespace, names.AGENT),
+            agent=agent,
+            windows=schedule.of_agent(agent, now),
         )
 
     def orders_of_model(self, namespace: str, name: str) -> tuple[OrderObject, ...]:

@@ -274,7 +274,8 @@ def _agent_for_models(agent: AgentObject | None) -> object:
         return None
     found = agent.status.inventory
     made_of = (found.arch, found.cpu_features, found.memory_bytes, found.disk_bytes) if found else None
-    return (agent.status.understands, made_of)
+    windows = agent.spec.windows if agent.spec is not None else None
+    return (agent.status.understands, made_of, windows, agent.status.windows is None)
 
 
 def _for_models(site: SiteObject) -> object:
