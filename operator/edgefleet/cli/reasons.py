@@ -169,7 +169,8 @@ JOINING: Final[Mapping[str, Reason]] = {
 
 ORDERS: Final[Mapping[str, Reason]] = {
     "AgentTooOld": Reason(
-        "The order has a field or version this agent does not know.", "upgrade edgefleet-site"
+        "The order or the site's policy has a field or version this agent does not know.",
+        "upgrade edgefleet-site",
     ),
     "NameTooLong": Reason(
         "Namespace and model are too long together for names on a site.", "use a shorter name"
@@ -187,7 +188,18 @@ ORDERS: Final[Mapping[str, Reason]] = {
         "the message names the object and the rule; make room or change the rule at the site",
     ),
     "OrderLapsed": Reason("The order was not started in time and the hub has not been heard since."),
-    "Downloading": Reason("The bundle is being fetched."),
+    "WindowClosed": Reason(
+        "The site waits for its download or update window; the message says when it opens. Going back waits for none.",
+        "nothing, or change spec.windows of the EdgeSite",
+    ),
+    "ClockUntrusted": Reason(
+        "The site's clock shows a time before the agent was made, or is more than 5 min off the hub's, so no window of it is open.",
+        "set the clock of the site (NTP)",
+    ),
+    "PolicyUnreadable": Reason(
+        "The site has windows its agent cannot read, so it keeps them closed.", "upgrade edgefleet-site"
+    ),
+    "Downloading": Reason("The bundle is being fetched, at most as fast as the EdgeSite's bandwidth.limit."),
     "DownloadFailed": Reason("Fetching broke off; it goes on where it stopped."),
     "Verified": Reason("Signature and digests are right; the files are in the store."),
     "SelfTesting": Reason("The golden set runs on the site's own hardware."),
