@@ -16,7 +16,7 @@ from demo.models import to_onnx, train
 
 DARK: Final = 64
 """Mean grey above which a canvas was taken at night: artificial light adds 90, and by day none comes near it."""
-LOOPS: Final = 700
+LOOPS: Final = 300
 """Runs of the slow model's loop, about half a millisecond each."""
 BOXES: Final = 400_000
 """Boxes of the hanging model: it compares each with each in one operator, which takes many minutes and cannot be stopped."""

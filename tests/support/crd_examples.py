@@ -38,6 +38,7 @@ CANARY: Final[Object] = {
     },
     "onNoTraffic": "Golden",
     "progressDeadline": "15m",
+    "surge": "Preferred",
 }
 CONDITION: Final[Object] = {
     "type": "Ready",
@@ -297,6 +298,14 @@ FULL: Final[dict[Kind, Object]] = {
                 "bytesIn": 1,
                 "bytesOut": 1,
                 "bytesOutRaw": 1,
+            },
+            "swap": {
+                "revision": "0123456789",
+                "attempt": 1,
+                "outcome": "WentBack",
+                "givenUp": "ImagePullFailed",
+                "since": NOW,
+                "gapSeconds": 12.5,
             },
             "refused": [
                 {

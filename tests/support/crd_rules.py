@@ -197,6 +197,24 @@ _MODEL: Final[dict[str, Refused]] = {
         _CANARY,
         "gates.minAgreement needs a step with shadow: only copied requests are compared",
     ),
+    **{
+        f"{field} without a step that has traffic is refused": Refused(
+            {
+                f"{_CANARY}.steps": [],
+                f"{_CANARY}.gates": {},
+                f"{_CANARY}.gates.{field}": value,
+            },
+            _CANARY,
+            "gates.maxErrorRate, gates.maxP99 and gates.minRequests must be left out where steps is empty, as no "
+            "traffic is judged there; gates.minGolden is judged by the self-test",
+        )
+        for field, value in {"maxErrorRate": "5%", "maxP99": "50ms", "minRequests": 10}.items()
+    },
+    "waiting for traffic without a step that has any is refused": Refused(
+        {f"{_CANARY}.steps": [], f"{_CANARY}.gates": {}, f"{_CANARY}.onNoTraffic": "Hold"},
+        _CANARY,
+        "onNoTraffic must be left out where steps is empty, as no step waits for traffic there",
+    ),
     "a weight that falls is refused": Refused({f"{_CANARY}.steps.2.weight": 5}, f"{_CANARY}.steps", RISE),
     "a weight that stays is refused": Refused({f"{_CANARY}.steps.2.weight": 10}, f"{_CANARY}.steps", RISE),
     "a step with shadow and weight is refused": Refused(
@@ -430,7 +448,7 @@ ACCEPTED: Final[dict[Kind, dict[str, Changes]]] = {
             "spec.serving.resources.requests": {"cpu": "1000m", "memory": "0.25Gi"}
         },
         "no compression": {"spec.serving.outputCompression": {"codec": "none"}},
-        "a canary without steps": {f"{_CANARY}.steps": [], f"{_CANARY}.gates.minAgreement": ABSENT},
+        "a canary without steps": {f"{_CANARY}.steps": [], f"{_CANARY}.gates": {"minGolden": "90%"}},
         "shadow alone": {f"{_CANARY}.steps": _SHADOW_ONLY},
         "a last weight of everything": {f"{_CANARY}.steps.2.weight": 100},
         "a soak of nothing": {f"{_WAVE}.soak": "0s"},

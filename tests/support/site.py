@@ -45,12 +45,20 @@ from edgefleet.core.order import (
     Serving,
     State,
     Step,
+    Surge,
 )
 from edgefleet.core.site_pass import decide_local
 from edgefleet.core.window import NO_WINDOWS
 from edgepod.contract import CanaryCounters, Counters, HealthDocument, SelfTestReport, TrafficLease
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+NEVER = float("inf")
+NO_ROOM = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/1 nodes are available: 1 Insufficient memory.",
+}
 STEPS = (Step(shadow=100, duration="5s"), Step(weight=10, duration="5s"), Step(weight=50, duration="5s"))
 
 
@@ -76,6 +84,7 @@ def order(revision: str, version: int = 1, **fields: Any) -> Order:
             steps=fields.pop("steps", STEPS),
             gates=gates,
             on_no_traffic=fields.pop("on_no_traffic", OnNoTraffic.GOLDEN),
+            surge=fields.pop("surge", Surge.REQUIRED),
         ),
         "rollout": "digits-1",
         "wave": "rest",
@@ -109,6 +118,7 @@ class Pod:
     uid: str
     revision: str
     started: float
+    """When it found its place; never: it waits for one."""
     restarts: int = 0
     start_id: str = ""
     end: dict[str, Any] | None = None
@@ -147,6 +157,11 @@ class Site:
         """How far somebody has set the site's clock."""
         self.downloading: float | None = None
         """Seconds a download takes; None: it is done at once."""
+        self.room: int | None = None
+        """How many pods the node has memory for, self-tests and those that are ending included; None: enough."""
+        self.unserved = 0.0
+        """Seconds in which the Service selected a revision that had no ready pod, once it had had one."""
+        self.served_once = False
         self.stale_slices: dict[str, list[dict[str, Any]]] = {}
         """By Service: what its EndpointSlices still say, while their controller is behind."""
         self.runs = 0
@@ -282,6 +297,9 @@ class Site:
                 del self.terminating[name], self.pods[name]
         self._controllers()
         self._traffic(seconds)
+        self.served_once = self.served_once or bool(self.ready(self.selected))
+        if self.served_once and not self.ready(self.selected):
+            self.unserved += seconds
 
     @property
     def selected(self) -> str:
@@ -317,7 +335,7 @@ class Site:
     def _stored(self, kind: str, manifest: dict[str, Any]) -> dict[str, Any]:
         item: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(manifest))
         item["metadata"]["uid"] = f"uid-{next(self._ids)}"
-        item["created"] = self.now
+        item["created"] = NEVER if kind == "Job" else self.now
         if kind == "Service":
             item["spec"]["clusterIP"] = f"10.0.0.{len(self.objects) + 1}"
         return item
@@ -334,9 +352,27 @@ class Site:
             for _ in range(wanted.get(revision, 0) - len(alive)):
                 number = next(self._ids)
                 name = f"team-digits-{revision}-{number}"
-                self.pods[name] = Pod(name, f"pod-{number}", revision, self.now, start_id=f"s{number}")
+                self.pods[name] = Pod(name, f"pod-{number}", revision, NEVER, start_id=f"s{number}")
             for pod in alive[wanted.get(revision, 0) :]:
                 self.terminating[pod.name] = self.now + 3
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """Give places to who waits for one, in the order of their coming."""
+        waiting: list[tuple[float, Pod | dict[str, Any]]] = [
+            (int(pod.uid.rpartition("-")[2]), pod) for pod in self.pods.values() if pod.started == NEVER
+        ]
+        jobs = [item for (kind, _), item in self.objects.items() if kind == "Job"]
+        waiting += [(int(job["metadata"]["uid"][4:]), job) for job in jobs if job["created"] == NEVER]
+        for _, newcomer in sorted(waiting, key=lambda each: each[0]):
+            taken = sum(pod.started != NEVER for pod in self.pods.values())
+            taken += sum(job["created"] != NEVER and self.now < job["created"] + 2.0 for job in jobs)
+            if self.room is not None and taken >= self.room:
+                return
+            if isinstance(newcomer, Pod):
+                newcomer.started = self.now
+            else:
+                newcomer["created"] = self.now
 
     def _with_status(self, item: dict[str, Any]) -> dict[str, Any]:
         failed = self.behaviours[item["metadata"]["labels"][names.REVISION]].start == "quota"
@@ -354,6 +390,8 @@ class Site:
 
     def _raw_pod(self, pod: Pod) -> dict[str, Any]:
         ready = self._is_ready(pod)
+        if pod.started == NEVER:
+            return {"metadata": self._pod_meta(pod), "status": {"conditions": [NO_ROOM]}}
         container: dict[str, Any] = {"restartCount": pod.restarts, "state": {"running": {}}}
         conditions = [{"type": "Ready", "status": str(ready)}]
         if pod.end is not None:
@@ -372,14 +410,16 @@ class Site:
             case "nostore":
                 container |= {"lastState": {"terminated": {"exitCode": 2, "message": "no store"}}}
             case "nomemory":
-                conditions.append(
-                    {
-                        "type": "PodScheduled",
-                        "status": "False",
-                        "reason": "Unschedulable",
-                        "message": "0/1 nodes are available: 1 Insufficient memory.",
-                    }
-                )
+                conditions.append(NO_ROOM)
+        statuses = [] if self.behaviours[pod.revision].start == "nokubelet" else [container]
+        limits = {"limits": {"memory": "128Mi"}}
+        return {
+            "metadata": self._pod_meta(pod),
+            "spec": {"containers": [{"resources": limits}]},
+            "status": {"conditions": conditions, "containerStatuses": statuses},
+        }
+
+    def _pod_meta(self, pod: Pod) -> dict[str, Any]:
         meta: dict[str, Any] = {
             "name": pod.name,
             "uid": pod.uid,
@@ -387,16 +427,13 @@ class Site:
         }
         if pod.name in self.terminating:
             meta["deletionTimestamp"] = "now"
-        statuses = [] if self.behaviours[pod.revision].start == "nokubelet" else [container]
-        limits = {"limits": {"memory": "128Mi"}}
-        return {
-            "metadata": meta,
-            "spec": {"containers": [{"resources": limits}]},
-            "status": {"conditions": conditions, "containerStatuses": statuses},
-        }
+        return meta
 
     def _job_pods(self, item: dict[str, Any]) -> Iterator[dict[str, Any]]:
         behaviour = self.behaviours[item["metadata"]["labels"][rendering.SELFTEST]]
+        if item["created"] == NEVER:
+            yield {"metadata": {"name": "p"}, "status": {"conditions": [NO_ROOM]}}
+            return
         if self.now < item["created"] + 0.5 or not behaviour.selftest_pod:
             return
         state: dict[str, Any] = {"running": {}}

@@ -26,7 +26,7 @@ from edgefleet.bundle import (
 )
 from edgefleet.core import local_install, units
 from edgefleet.core.local import Fetch, FetchFailed, Fetching, FetchPaused, Trouble
-from edgefleet.core.local_record import Record, Staged
+from edgefleet.core.local_record import Output, Record, Staged
 from edgefleet.core.order import Cause, Download, Order, OrderIdentity, State
 
 log = logging.getLogger(__name__)
@@ -255,6 +255,10 @@ class Fetcher:
             serving=serving,
             blobs=(serving, *sorted(pulled.digests)),
             download=Download(done=pulled.total, total=pulled.total, saved=pulled.saved),
+            outputs=tuple(
+                Output(name=item.name, datatype=item.datatype, shape=tuple(item.shape))
+                for item in pulled.info.outputs
+            ),
         )
 
 

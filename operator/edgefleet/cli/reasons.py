@@ -221,6 +221,13 @@ ORDERS: Final[Mapping[str, Reason]] = {
         "Pods of the revision are missing, or their container has not started; counts against nobody.",
         "look at the events of the Deployment and its pods: image, node, kubelet",
     ),
+    "Swapping": Reason(
+        "What served was taken down to make room for the new revision (canary.surge: Preferred); callers have nobody."
+    ),
+    "OutputsDiffer": Reason(
+        "The order asks for agreement with a model that has other outputs.",
+        "leave spec.canary.gates.minAgreement out for this bundle",
+    ),
     "Promoting": Reason("The new revision takes over."),
     "Serving": Reason("The revision the order names serves."),
     "NotReady": Reason("The revision that serves has no ready pod."),

@@ -190,6 +190,8 @@ class Progress:
     """Callers are kept from the canary already; whether the model is to blame is being found out."""
     kills: int = 0
     """How often canary pods were ended from outside."""
+    down_since: float | None = None
+    """When this agent took down what served to make room, monotonic seconds."""
     retries: int = 0
     """Self-tests that ended because of the environment."""
     settled: str = ""

@@ -229,7 +229,7 @@ def _in_canary(view: View) -> bool:
 
 def canary_steps(view: View) -> Outcome | None:
     """Compare with what serves, if something does and the order wants it."""
-    if view.order.mode is Mode.DIRECT or view.stable_broken or view.approved is not None:
+    if view.order.mode is Mode.DIRECT or view.stable_broken or view.approved is not None or view.swapping:
         return None
     if not view.ready(view.active):
         return Outcome(
@@ -268,6 +268,8 @@ def _tested(view: View) -> SelfTest | None:
 def _room(view: View) -> Outcome | None:
     """Scale the new revision up fully; what serves gives room one pod at a time and keeps one."""
     wanted, found = view.order.serving.replicas, view.deployment(view.order.revision)
+    if view.swapping:
+        return None  # callers wait: what is ready serves them, the rest comes after
     if view.active and not view.stable_broken:
         return local_canary.scale_towards(
             view, canary.split(None, wanted, local_canary.serving_replicas(view))

@@ -205,8 +205,8 @@ def _cleaning(view: View, action: Delete | None = None) -> Outcome:
 
 def restore_scale(view: View) -> Outcome | None:
     """Give the serving revision its pods back when no newcomer needs the room."""
-    order, serving = view.seen.order, view.deployment(view.active)
-    if serving is None or (order is not None and order.revision == view.active):
+    serving = view.deployment(view.active)
+    if serving is None or view.swapping or view.active == view.target:
         return None
     if view.target and view.deployment(view.target) is not None:
         return None

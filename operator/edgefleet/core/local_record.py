@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from edgefleet.core.order import Download, Order, OrderIdentity, Refusal, SelfTest
+from edgefleet.core.order import Download, Order, OrderIdentity, Refusal, SelfTest, Swap
 
 REFUSALS_KEPT: Final = 20
 SERVED_KEPT: Final = 3
@@ -13,6 +13,14 @@ SERVED_KEPT: Final = 3
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Base of what is kept on disk. Unknown fields are ignored, so that an older agent reads a newer journal."""
+
+
+class Output(Remembered, frozen=True, kw_only=True):
+    """One output of a model: name, Open Inference Protocol datatype, shape with -1 for a free dimension."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
 
 
 class Staged(Remembered, frozen=True, kw_only=True):
@@ -30,6 +38,8 @@ class Staged(Remembered, frozen=True, kw_only=True):
     blobs: tuple[str, ...]
     """Digests of all files the revision needs from the store, serving.json, manifest and signature included."""
     download: Download = Download()
+    outputs: tuple[Output, ...] = ()
+    """Empty: not known, it was staged by an older agent."""
 
 
 class Served(Remembered, frozen=True, kw_only=True):
@@ -60,6 +70,8 @@ class Record(Remembered, frozen=True, kw_only=True):
     served: tuple[Served, ...] = ()
     """Newest last."""
     refused: tuple[Refusal, ...] = ()
+    swap: Swap | None = None
+    """The last gap in serving that an order allowed."""
     finished: str = ""
     """`Removed` or `Kept` once such an order is carried out."""
 

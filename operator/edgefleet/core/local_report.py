@@ -35,6 +35,7 @@ def build(view: View, outcome: Outcome) -> Report:
         self_test=_self_test(view),
         canary=outcome.canary,
         traffic=_traffic(view),
+        swap=view.record.swap,
         refused=view.record.refused,
     )
 

@@ -20,7 +20,17 @@ from edgefleet.core.local import (
     Wait,
 )
 from edgefleet.core.local_record import REFUSALS_KEPT, SERVED_KEPT, Record, Served, Staged
-from edgefleet.core.order import CanaryProgress, Download, Order, Refusal, SelfTest, Stage, State
+from edgefleet.core.order import (
+    CanaryProgress,
+    Download,
+    Order,
+    Refusal,
+    SelfTest,
+    Stage,
+    State,
+    Surge,
+    SwapOutcome,
+)
 
 STABLE_GRACE: Final = 60.0
 """Seconds a serving revision may be unready before it counts as broken and needs no comparison."""
@@ -105,6 +115,17 @@ class View:
         if self.seen.jurisdiction in order.jurisdictions or order.revision == self.active:
             return False
         return self.approved is None or self.staged is None
+
+    @property
+    def swapping(self) -> bool:
+        """Whether what serves has been, or is just being, taken down to make room for the order's revision."""
+        swap = self.record.swap
+        if swap is None or swap.outcome is not SwapOutcome.RUNNING or swap.given_up:
+            return False
+        if not self.target or self.order.canary.surge is not Surge.PREFERRED:
+            return False
+        wanted = (self.target, self.order.attempt)
+        return (swap.revision, swap.attempt) == wanted and self.active != self.target
 
     @property
     def approved(self) -> Served | None:

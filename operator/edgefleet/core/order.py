@@ -36,6 +36,15 @@ class OnNoTraffic(StrEnum):
     HOLD = "Hold"
 
 
+class Surge(StrEnum):
+    """What to do where the new revision and the one that serves do not fit beside each other in memory."""
+
+    REQUIRED = "Required"
+    """Wait until they do; what serves stays."""
+    PREFERRED = "Preferred"
+    """Swap: what serves goes first, and callers have nobody until the new revision is ready."""
+
+
 class Stage(StrEnum):
     """Where a site is with its order; for people, machines read conditions."""
 
@@ -123,6 +132,7 @@ class Canary(Wire, frozen=True, kw_only=True):
     on_no_traffic: OnNoTraffic = OnNoTraffic.GOLDEN
     progress_deadline: str = "15m"
     """Longest time without progress inside one stage, by the site's monotonic clock."""
+    surge: Surge = Surge.REQUIRED
 
 
 class Order(Wire, frozen=True, kw_only=True):
@@ -215,6 +225,29 @@ class CanaryProgress(Wire, frozen=True, kw_only=True):
     message: str = ""
 
 
+class SwapOutcome(StrEnum):
+    """How a swap stands."""
+
+    RUNNING = "Running"
+    SWAPPED = "Swapped"
+    WENT_BACK = "WentBack"
+
+
+class Swap(Wire, frozen=True, kw_only=True):
+    """A gap in serving that the order allowed (`surge: Preferred`)."""
+
+    revision: str
+    """The one that was to come."""
+    attempt: int
+    outcome: SwapOutcome = SwapOutcome.RUNNING
+    given_up: str = ""
+    """Why the new revision could not take the place, when its surroundings were to blame."""
+    since: str
+    """RFC 3339, by the site's clock: when what served was taken down."""
+    gap_seconds: float | None = None
+    """How long callers had nobody, to a second or two; None: they still have nobody."""
+
+
 class Cause(StrEnum):
     """Who is to blame for a failure; only the model's own are counted and remembered."""
 
@@ -267,6 +300,8 @@ class Report(Wire, frozen=True, kw_only=True):
     self_test: SelfTest | None = None
     canary: CanaryProgress | None = None
     traffic: Traffic | None = None
+    swap: Swap | None = None
+    """The last one."""
     refused: tuple[Refusal, ...] = ()
     reported_at: str = ""
     """RFC 3339, by the site's clock."""

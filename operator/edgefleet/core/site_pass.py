@@ -11,7 +11,7 @@ from typing import Final
 
 from edgepod.contract import TrafficLease
 
-from edgefleet.core import local_canary, local_install, local_keep, local_report
+from edgefleet.core import local_canary, local_install, local_keep, local_outputs, local_report, local_swap
 from edgefleet.core.canary import LEASE_FRESH
 from edgefleet.core.local import LocalDecision, LocalSeen, Progress, Remember, Wait
 from edgefleet.core.local_view import Outcome, View
@@ -26,6 +26,8 @@ _RULES: Final = (
     local_keep.service,
     local_keep.selector,
     local_keep.serving_deployment,
+    local_swap.measured,
+    local_swap.undo,
     local_keep.relapse,
     local_keep.strangers,
     local_keep.restore_scale,
@@ -35,6 +37,8 @@ _RULES: Final = (
     local_keep.converged,
     local_install.rejected,
     local_install.fetch,
+    local_outputs.incomparable,
+    local_swap.swap,
     local_install.self_test,
     local_install.start,
     local_canary.confirming,
@@ -93,6 +97,7 @@ def _for_this_order(seen: LocalSeen) -> LocalSeen:
         run=before.run,
         steps_opened=before.steps_opened,
         unready_since=before.unready_since,
+        down_since=before.down_since,
     )
     return replace(seen, progress=fresh)
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from edgefleet.core import names
 from edgefleet.core.local import Create, Delete, LocalDecision, Patch
-from edgefleet.core.order import Mode, OnNoTraffic, Order, State
+from edgefleet.core.order import Mode, OnNoTraffic, Order, State, Surge
 from edgepod.contract import SelfTestReport
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -43,12 +43,24 @@ class Watched(Site):
                 chosen = body["spec"]["selector"][names.REVISION]
                 assert self.ready(chosen), f"I10: the Service is to select {chosen}, which has no ready pod"
             case Patch(kind="Deployment", name=name, body=body) if name.endswith(f"-{self.selected}"):
-                assert body["spec"]["replicas"] >= 1, "I6: scaled what serves to nothing"
+                assert body["spec"]["replicas"] >= 1 or self._swaps(), "I6: scaled what serves to nothing"
             case Delete(kind="Deployment", name=name):
                 self._may_go(name.rsplit("-", 1)[1])
             case _:
                 pass
         super().apply(decision)
+
+    def _swaps(self) -> bool:
+        """Whether the order allows a gap, the journal has declared it, and there is no room for both."""
+        wanted, declared = self.order, self.record.swap
+        assert wanted is not None
+        assert self.room is not None, "a swap where both would fit"
+        return (
+            wanted.canary.surge is Surge.PREFERRED
+            and declared is not None
+            and declared.gap_seconds is None
+            and (declared.revision, declared.attempt) == (wanted.revision, wanted.attempt)
+        )
 
     def _may_start(self, revision: str) -> None:
         wanted = self.order
@@ -63,6 +75,9 @@ class Watched(Site):
         if wanted is not None and wanted.state is State.REMOVE:
             return
         assert revision != self.selected, "I6: what serves is deleted"
+        declared = self.record.swap
+        if declared is not None and declared.gap_seconds is None:
+            return  # the newcomer of a swap that is called off makes place again
         if self.record.served_as(revision) is not None and self.ready(revision):
             assert self.ready(self.selected), "I6: the last ready revision is deleted"
 
@@ -93,9 +108,14 @@ class History(RuleBasedStateMachine):
         mode=st.sampled_from(Mode),
         replicas=st.integers(1, 3),
         quiet=st.sampled_from(OnNoTraffic),
+        surge=st.sampled_from(Surge),
     )
-    def a_new_revision(self, kind: str, mode: Mode, replicas: int, quiet: OnNoTraffic) -> None:
-        self._give(kind, mode, replicas, on_no_traffic=quiet)
+    def a_new_revision(self, kind: str, mode: Mode, replicas: int, quiet: OnNoTraffic, surge: Surge) -> None:
+        self._give(kind, mode, replicas, on_no_traffic=quiet, surge=surge)
+
+    @rule(room=st.sampled_from([None, 1, 2, 3]))
+    def memory(self, room: int | None) -> None:
+        self.site.room = room
 
     @rule(pick=st.integers(0, 20), forced=st.booleans())
     def back_to_an_earlier_one(self, pick: int, forced: bool) -> None:
@@ -159,6 +179,8 @@ class History(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.site.rate = 20.0
+        if self.site.room is not None:  # less than what serves needs is nobody's to mend
+            self.site.room = max(self.site.room, 3)
         decision = self.site.run(seconds=3000, until=self._at_rest)
         wanted, selected = self.site.order, self.site.selected
         assert wanted is not None
