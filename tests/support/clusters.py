@@ -36,7 +36,7 @@ class Told:
         found: dict[str, Any] = next(step for step in self.report["steps"] if step["name"] == name)
         return found
 
-    def new_bundle(self, model: str = GOOD, **options: Any) -> str:
+    def new_bundle(self, model: str = GOOD, /, **options: Any) -> str:
         """Build and push a model of the story with the next version; its name in `story.bundles`."""
         version = bundles.next_version()
         name = f"{model}-{version}"

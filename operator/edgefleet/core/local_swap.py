@@ -21,6 +21,7 @@ ROOM_GRACE: Final = 15.0
 """Seconds a newcomer has to lack memory: pods that are just ending may make room for it."""
 PATIENCE: Final = 60.0
 """Seconds its surroundings may keep a newcomer from the place made for it; then the old revision comes back."""
+_LOOK: Final = 30.0
 _ROOM: Final = "swap/room"
 _BLOCKED: Final = "swap/blocked"
 
@@ -35,6 +36,9 @@ def swap(view: View) -> Outcome | None:
     if not _needed(view) or _tried(view):
         return None
     message = "no memory for it beside what serves; surge is Preferred"
+    if not view.seen.windows.update.open and not view.going_back:
+        text = f"{message}, and they are swapped once the update window opens"
+        return Outcome(Stage.BLOCKED, NO_MEMORY, text, requeue=_LOOK)
     waiting = Outcome(Stage.BLOCKED, NO_MEMORY, message, token=_ROOM, counting=True, requeue=2.0)
     if view.spent(waiting.token) <= ROOM_GRACE or not view.ready(view.active):
         return waiting

@@ -35,7 +35,8 @@ def no_download(view: View) -> Outcome | None:
 def no_update(view: View) -> Outcome | None:
     """Keep what is staged until the update window opens; None: the next part of the installation may begin now."""
     window = view.seen.windows.update
-    if window.open or view.deployment(view.order.revision) is not None or view.going_back:
+    begun = view.deployment(view.order.revision) is not None or view.swapping
+    if window.open or begun or view.going_back:
         return None
     return _waiting(view, Stage.STAGED, window, "update")
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from edgefleet.core.local_swap import PATIENCE, ROOM_GRACE
 from edgefleet.core.order import Mode, State, Surge, SwapOutcome
+from edgefleet.core.window import NO_WINDOWS, SHUT, Windows
 from edgepod.contract import SelfTestReport
 from support.site import Behaviour, Site, order
 
@@ -167,6 +168,31 @@ def test_going_back_swaps_too_and_needs_no_second_self_test(site: Site) -> None:
     site.run()
     assert site.selected == "aa"
     assert "run the self-test" not in site.log
+
+
+def test_a_swap_waits_for_the_update_window_and_going_back_does_not(site: Site) -> None:
+    site.give(swapped("bb", 2), Behaviour(version=2))
+    site.run(until=lambda: stage(site) == "Blocked/InsufficientMemory")
+    site.windows = Windows(update=SHUT)
+    for _ in range(100):
+        site.step()
+        site.advance(1.0)
+        assert site.ready("aa")
+    site.windows = NO_WINDOWS
+    site.run()
+    assert site.selected == "bb"
+    site.windows = Windows(update=SHUT)
+    site.give(swapped("aa", 1, mode=Mode.DIRECT, replaces=order("bb", 2).bundle.split("@")[1]))
+    site.run()
+    assert site.selected == "aa"
+
+
+def test_a_window_that_closes_in_the_midst_of_a_swap_strands_nobody(site: Site) -> None:
+    site.give(swapped("bb", 2), Behaviour(version=2))
+    site.run(until=lambda: not site.ready("aa"))
+    site.windows = Windows(update=SHUT)
+    site.run()
+    assert site.selected == "bb"
 
 
 def test_a_canary_that_once_ran_is_never_swapped_in_unjudged(site: Site) -> None:
