@@ -154,6 +154,10 @@ class CanaryCounters:
     """Shadow copies dropped because too many were under way."""
     dropped: bool = False
     """The pod took the weight to 0 by itself."""
+    weight: int = 0
+    """Percent sent just now; 0 too when it was dropped or the lease has run out."""
+    shadow: int = 0
+    """Percent copied just now."""
 
 
 @dataclass(frozen=True, slots=True)

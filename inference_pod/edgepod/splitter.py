@@ -11,7 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from edgepod import agreement, upstream
@@ -147,7 +147,12 @@ class Splitter:
 
     def counters(self) -> CanaryCounters | None:
         """What was seen during the step, also while the lease is not renewed."""
-        return None if self._tally is None else self._tally.frozen()
+        tally, lease = self._tally, self._lease
+        if tally is None or lease is None:
+            return None
+        live = time.monotonic() < self._until
+        weight, shadow = (lease.weight, lease.shadow) if live else (0, 0)
+        return replace(tally.frozen(), weight=0 if tally.dropped else weight, shadow=shadow)
 
     # -- forwarding -----------------------------------------------------------------------------------
 

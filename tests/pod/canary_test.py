@@ -154,6 +154,7 @@ def test_a_canary_that_fails_costs_callers_nothing_and_is_dropped(pair: Pair, fa
     seen = pair.seen()
     assert (seen.sent.requests, seen.sent.errors, seen.dropped) == (4, 4, True)
     assert fake.asked == 4
+    assert seen.weight == 0
 
 
 def test_a_dropped_canary_gets_a_new_chance_in_a_new_step_only(pair: Pair, fake: Fake) -> None:
@@ -263,9 +264,10 @@ def test_wrong_requests_are_not_copied(pair: Pair, good: Pod) -> None:
 def test_a_lease_not_renewed_runs_out_and_its_counters_stay(pair: Pair, good: Pod) -> None:
     pair.offer("expiring", good.url, weight=100, ttl_seconds=1.5)
     assert pair.revisions(1) == ["canary0000"]
+    assert pair.seen().weight == 100
     del pair.site.leases["stable"]
     pods.wait_for(lambda: pair.revisions(1) == ["stable0000"], "the lease does not run out", 5)
-    assert pair.seen().step == "expiring"
+    assert (pair.seen().step, pair.seen().weight) == ("expiring", 0)
     pair.offer("expiring", good.url, weight=100)
     pods.wait_for(lambda: pair.revisions(1) == ["canary0000"], "the lease is not taken up again")
 
