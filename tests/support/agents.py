@@ -195,6 +195,8 @@ class Kubelet:
         self.otherwise = Behaviour()
         """Of revisions that have no behaviour of their own."""
         self.paused = False
+        self.room: int | None = None
+        """How many pods the node has memory for, those that are ending included; None: enough."""
         self._api = api
         self._namespace = namespace
         self._agent = f"http://127.0.0.1:{agent_port}"
@@ -242,13 +244,19 @@ class Kubelet:
             await asyncio.sleep(5)
 
     async def _sync(self) -> None:
-        for pod in await self._api.list(kinds.POD, self._namespace):
+        found = await self._api.list(kinds.POD, self._namespace)
+        taken = sum((pod.get("status") or {}).get("phase") == "Running" for pod in found)
+        for pod in found:
             labels, name = pod["metadata"]["labels"], pod["metadata"]["name"]
             if "deletionTimestamp" in pod["metadata"]:
                 await self._end(pod)
                 continue
             if (pod.get("status") or {}).get("containerStatuses"):
                 continue
+            if self.room is not None and taken >= self.room:
+                await self._no_room(name)
+                continue
+            taken += 1
             if not pod["spec"].get("nodeName"):
                 target = {"kind": "Node", "name": self._node}
                 body = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": target}
@@ -259,6 +267,18 @@ class Kubelet:
                 await self._api.merge_patch(
                     kinds.POD, self._namespace, pod["metadata"]["name"], {"status": status}, status=True
                 )
+
+    async def _no_room(self, name: str) -> None:
+        """What a scheduler says."""
+        condition = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": "0/1 nodes are available: 1 Insufficient memory.",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
+        body = {"status": {"conditions": [condition]}}
+        await self._api.merge_patch(kinds.POD, self._namespace, name, body, status=True)
 
     async def _end(self, pod: Object) -> None:
         """What a kubelet does when a container has ended."""

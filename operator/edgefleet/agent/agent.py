@@ -54,7 +54,7 @@ class Agent:
         store = Store(settings.store)
         self.policy = SitePolicy(self.journal, Clock(), settings.jurisdiction)
         self._fetcher = Fetcher(store, settings.trust, settings.registry, self._inventory, self.ring)
-        self._obey_policy()
+        self._fetcher.throttle.limit = self.policy.bytes_per_second
         self.link = self._make_link(settings.hub) if settings.hub is not None else None
         mirrors = Mirrors(api, settings.place.namespace, self.journal)
         self._mirrors = mirrors
