@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from edgefleet.agent.identity import Identity, JoinRefused
 from edgefleet.agent.journal import Journal, JournalError, Policy
+from edgefleet.agent.keeping import keep_open
 from edgefleet.agent.orders import Orders
 from edgefleet.agent.outbox import Outbox
 from edgefleet.agent.policy import SitePolicy
@@ -143,6 +144,7 @@ class Link:
                 self._outbox.run(api),
                 self._send_agent(api),
                 self._renewals(),
+                keep_open(api),
             ]
             tasks = [asyncio.ensure_future(item) for item in work]
             try:

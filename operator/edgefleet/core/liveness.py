@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from edgefleet.core import units
-from edgefleet.core.seen import SiteObject
+from edgefleet.core.seen import LeaseSeen, SiteObject
 from edgefleet.core.specs import SiteSpec
 from edgefleet.core.statuses import Connectivity
 
@@ -55,9 +55,12 @@ def answer_within(site: SiteObject) -> timedelta:
 
 def skew(site: SiteObject) -> timedelta | None:
     """The site's clock minus the hub's at its last beat; None: unknown."""
-    if site.lease is None or site.lease.heard is None or site.lease.renewed is None:
-        return None
-    return site.lease.renewed - site.lease.heard
+    return skew_of(site.lease) if site.lease is not None else None
+
+
+def skew_of(lease: LeaseSeen) -> timedelta | None:
+    """The same of a Lease."""
+    return lease.renewed - lease.heard if lease.heard is not None and lease.renewed is not None else None
 
 
 def _before(site: SiteObject) -> Connectivity:

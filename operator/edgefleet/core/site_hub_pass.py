@@ -10,7 +10,7 @@ from edgefleet.core.decisions import SiteDecision
 from edgefleet.core.fingerprint import fingerprint
 from edgefleet.core.liveness import Liveness
 from edgefleet.core.order import Order, Stage
-from edgefleet.core.seen import AgentObject, OrderObject, SiteObject, SiteSeen, SpecError
+from edgefleet.core.seen import AgentObject, LeaseSeen, OrderObject, SiteObject, SiteSeen, SpecError
 from edgefleet.core.specs import AgentSpec
 from edgefleet.core.statuses import Connectivity, SiteModels, SiteStatus
 
@@ -41,6 +41,26 @@ def decide_site(seen: SiteSeen, now: datetime) -> SiteDecision:
         status=_status(seen, seen.site, alive, key, now),
         requeue_after=alive.changes_in,
     )
+
+
+def one_more_beat(site: SiteObject | None, before: LeaseSeen | None, after: LeaseSeen | None) -> bool:
+    """Whether a Lease has changed by a beat that moves nothing of its site, so that it is worth no pass.
+
+    Silence is no matter here: the last pass asked to be called again when it would count.
+    """
+    if site is None or before is None or after is None or before.heard is None or after.heard is None:
+        return False
+    seen = site.status.last_seen
+    known = site.status.connectivity is Connectivity.ONLINE and seen is not None
+    recent = seen is not None and after.heard - units.instant(seen) < LAST_SEEN_EVERY
+    return (
+        known and recent and before.fingerprint == after.fingerprint and _in_sync(before) is _in_sync(after)
+    )
+
+
+def _in_sync(lease: LeaseSeen) -> bool:
+    skew = liveness.skew_of(lease)
+    return skew is not None and abs(skew) <= liveness.MAX_SKEW
 
 
 def _released(seen: SiteSeen) -> SiteDecision:

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from edgefleet.core import names
@@ -26,7 +27,9 @@ from edgefleet.kube.client import Api, Object
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_ORDERS_AT_A_TIME = 8
+_ORDERS_AT_A_TIME = 16
+_ORDERS_FOR = 2.0
+"""Seconds after which a pass begins no more orders: what sites said meanwhile may change what is right."""
 
 
 class Carrier:
@@ -72,8 +75,8 @@ class Carrier:
                 for d in decision.delete_orders
             ),
         ]
-        failed = await self._many(writes)
-        for gone in decision.delete_rollouts:
+        failed, whole = await self._many(writes)
+        for gone in decision.delete_rollouts if whole else ():
             await apply.remove(self._api, kinds.EDGE_ROLLOUT, self._key.namespace, gone.name, uid=gone.uid)
         if decision.status is not None and self._model is not None:
             _, wait = await self._pen.write(kinds.EDGE_MODEL, self._model, decision.status)
@@ -81,17 +84,27 @@ class Carrier:
         if failed:
             self._metrics.refused(error for _, error in failed)
             raise apply.WritesFailed(failed, len(writes))
-        if decision.finalizer is Finalizer.DROP:
+        if decision.finalizer is Finalizer.DROP and whole:
             await self._finalizer(add=False)
         if decision.requeue_after is not None:
             self._again.append(decision.requeue_after)
         return min(self._again, default=None)
 
-    async def _many(self, writes: list[Write]) -> list[tuple[str, errors.ApiError]]:
-        """Make independent writes, a few at a time."""
-        lanes = [writes[i::_ORDERS_AT_A_TIME] for i in range(min(_ORDERS_AT_A_TIME, len(writes)))]
-        done = await asyncio.gather(*(apply.carry_out(lane) for lane in lanes))
-        return [failure for lane in done for failure in lane]
+    async def _many(self, writes: list[Write]) -> tuple[list[tuple[str, errors.ApiError]], bool]:
+        """Make independent writes, a few at a time and not for long; returns what failed, and whether none is left."""
+        until = time.monotonic() + _ORDERS_FOR
+        rest = iter(writes)
+
+        def in_time() -> Iterator[Write]:
+            while time.monotonic() < until and (write := next(rest, None)) is not None:
+                yield write
+
+        lanes = min(_ORDERS_AT_A_TIME, len(writes))
+        done = await asyncio.gather(*(apply.carry_out(in_time()) for _ in range(lanes)))
+        whole = next(rest, None) is None
+        if not whole:
+            self._again.append(0.0)
+        return [failure for lane in done for failure in lane], whole
 
     async def _finalizer(self, *, add: bool) -> None:
         if self._model is None:

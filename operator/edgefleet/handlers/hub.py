@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from edgefleet import bundle
-from edgefleet.core import joining, names
+from edgefleet.core import joining, names, site_hub_pass
 from edgefleet.core.seen import AgentObject, LeaseSeen, OrderObject, SiteObject
 from edgefleet.handlers.bundles import Bundles
 from edgefleet.handlers.gather import Changed, Seen, model_of, site_of
@@ -37,6 +37,8 @@ _MODEL_PACE: Final = 1.0
 _SITE_PACE: Final = 0.2
 _FLEET_PACE: Final = 2.0
 _LOOK_FOR_CRDS: Final = 2.0
+_SAME_AGAIN: Final = 5.0
+"""Seconds until a pass over a model of which only the time of a report has changed."""
 
 
 class Hub:
@@ -217,13 +219,16 @@ class Hub:
             self.fleet_queue.add(FLEET)
 
     def _order(self, key: Key, before: OrderObject | None, after: OrderObject | None) -> None:
+        if before is not None and after is not None and _for_decisions(before) == _for_decisions(after):
+            self._ask_model(after, after=_SAME_AGAIN)  # the site has said the same again, or counted
+            return
         self.sites_queue.add(site_of(key.namespace))
         self._ask_model(after or before)
 
-    def _ask_model(self, order: OrderObject | None) -> None:
+    def _ask_model(self, order: OrderObject | None, after: float = 0.0) -> None:
         model = model_of(order.meta.name) if order else None
         if model:
-            self.models_queue.add(model)
+            self.models_queue.add(model, after)
 
     def _agent(self, key: Key, before: AgentObject | None, after: AgentObject | None) -> None:
         self.sites_queue.add(site_of(key.namespace))
@@ -231,8 +236,10 @@ class Hub:
             for model in self._models.known:
                 self.models_queue.add(model)
 
-    def _lease(self, key: Key, _before: LeaseSeen | None, _after: LeaseSeen | None) -> None:
-        self.sites_queue.add(site_of(key.namespace))
+    def _lease(self, key: Key, before: LeaseSeen | None, after: LeaseSeen | None) -> None:
+        site = site_of(key.namespace)
+        if not site_hub_pass.one_more_beat(self.seen.sites.get("", site), before, after):
+            self.sites_queue.add(site)
 
     def _place(self, key: Key) -> None:
         self.sites_queue.add(site_of(key.namespace or key.name))
@@ -266,6 +273,12 @@ class Hub:
 
     def _by_stage(self) -> dict[str, float]:
         return {k: float(v) for k, v in Counter(o.report.stage for o in self.seen.orders).items()}
+
+
+def _for_decisions(order: OrderObject) -> object:
+    """What of an order a decision may rest on, but for the time of its report."""
+    meta = order.meta
+    return (meta.uid, meta.generation, meta.labels, meta.deleting, order.order, order.report)
 
 
 def _agent_for_models(agent: AgentObject | None) -> object:

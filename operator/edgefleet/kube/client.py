@@ -78,6 +78,15 @@ class Api:
         """`Date` header of the latest answer, the server's clock (RFC 9110 format); empty before the first."""
         return self._transport.server_date
 
+    @property
+    def quiet(self) -> float:
+        """Seconds since the server last answered a request, watches aside; since the start before the first."""
+        return self._transport.quiet
+
+    async def touch(self) -> None:
+        """Ask for as little as there is, so that a connection is not closed for silence. Raises ApiError."""
+        await self._transport.touch("/livez")
+
     async def connection(self) -> credentials.Connection:
         """Say where and as whom we speak, for kopf, which makes its own connections."""
         return await self._transport.connection()

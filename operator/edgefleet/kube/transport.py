@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, cast
 
@@ -42,6 +43,7 @@ class Transport:
         self._slots = asyncio.Semaphore(in_flight)
         self._keepalive = keepalive
         self._session: aiohttp.ClientSession | None = None
+        self._answered = time.monotonic()
 
     async def connection(self) -> credentials.Connection:
         """Say where and as whom we speak, for a library that makes its own connections."""
@@ -69,10 +71,23 @@ class Transport:
         limit = aiohttp.ClientTimeout(total=seconds or self._timeout)
         async with self._slots, self._open(method, path, query, data, content_type, limit) as answer:
             raw = await answer.read()
+        self._answered = time.monotonic()
         try:
             return cast(Object, _decoder.decode(raw))
         except msgspec.DecodeError as error:
             raise errors.Unreachable(f"{what}: the answer is not JSON: {error}") from error
+
+    @property
+    def quiet(self) -> float:
+        """Seconds since the latest answer but those of watches."""
+        return time.monotonic() - self._answered
+
+    async def touch(self, path: str) -> None:
+        """Send one GET and drop its answer, whatever it is in. Raises ApiError."""
+        limit = aiohttp.ClientTimeout(total=self._timeout)
+        async with self._slots, self._open("GET", path, {}, None, "", limit) as answer:
+            await answer.read()
+        self._answered = time.monotonic()
 
     async def lines(self, path: str, query: Mapping[str, str], seconds: float) -> AsyncIterator[Object]:
         """Send one GET and read its answer as JSON lines, for at most `seconds`. Raises ApiError.

@@ -5,9 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from edgefleet.core import parse, site_hub_pass
+from edgefleet.core import parse, site_hub_pass, units
 from edgefleet.core.decisions import SiteDecision
-from edgefleet.core.seen import NamespaceSeen, SiteSeen
+from edgefleet.core.seen import LeaseSeen, NamespaceSeen, SiteSeen
 from edgefleet.core.specs import AgentSpec
 from edgefleet.core.statuses import Connectivity
 from support.fleet import served
@@ -236,3 +236,41 @@ def test_models_are_counted_by_reports_on_the_live_orders() -> None:
 
 def test_the_hub_looks_again_when_silence_would_make_the_site_away() -> None:
     assert Paris(age=100).decide().requeue_after == 260
+
+
+# -- which beats are worth a pass -----------------------------------------------------------------------
+
+
+def beat(age: float, skew: float = 0.0, mark: str = "") -> LeaseSeen:
+    """A Lease whose last beat came so many seconds ago."""
+    heard = START - timedelta(seconds=age)
+    return LeaseSeen(heard=heard, renewed=heard + timedelta(seconds=skew), fingerprint=mark)
+
+
+def known(connectivity: str = "Online", seen: float = 130.0) -> Any:
+    """Paris with what its status says."""
+    last = units.timestamp(START - timedelta(seconds=seen))
+    return Paris(status={"connectivity": connectivity, "lastSeen": last}).seen().site
+
+
+def test_one_more_beat_of_a_site_that_is_online_is_worth_no_pass() -> None:
+    assert site_hub_pass.one_more_beat(known(), beat(120), beat(0))
+
+
+@pytest.mark.parametrize(
+    ("site", "before", "after"),
+    [
+        pytest.param(None, beat(120), beat(0), id="of a site not seen yet"),
+        pytest.param(known(), None, beat(0), id="with a new Lease"),
+        pytest.param(known(), LeaseSeen(heard=None), beat(0), id="the first"),
+        pytest.param(known("Away"), beat(120), beat(0), id="of one that was away"),
+        pytest.param(known(seen=601), beat(120), beat(0), id="when lastSeen is old"),
+        pytest.param(known(), beat(120), beat(0, mark="other"), id="with another fingerprint"),
+        pytest.param(known(), beat(120), beat(0, skew=900), id="of a clock that has jumped"),
+        pytest.param(known(), beat(120, skew=900), beat(0), id="of a clock that was set"),
+    ],
+)
+def test_a_beat_that_may_change_something_is_worth_one(
+    site: Any, before: LeaseSeen | None, after: LeaseSeen | None
+) -> None:
+    assert not site_hub_pass.one_more_beat(site, before, after)
