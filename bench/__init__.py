@@ -3,6 +3,11 @@
 import json
 import os
 import platform
+import sys
+from pathlib import Path
+
+# clusters, registries and operators are started the way the tests start them
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 
 def show(bench: str, **values: object) -> None:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -98,7 +99,7 @@ async def apply_crds(kubeconfig: Path, folder: Path = CRDS) -> None:
             await put(api, CRD, None, body)
         for body in definitions:
             name = body["metadata"]["name"]
-            await eventually(lambda name=name: _established(api, name), f"CRD {name} is established")
+            await eventually(partial(_established, api, name), f"CRD {name} is established")
 
 
 def _definitions(folder: Path) -> list[Object]:

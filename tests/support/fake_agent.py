@@ -148,6 +148,8 @@ class FakeAgent:
         self.api = api
         self.key = key
         self.plan = plan or Plan()
+        self.certificate = b""
+        """PEM; empty for one that did not join here."""
         self.beat_every = 0.5
         self.clock_offset = timedelta()
         """How wrong the site's clock is."""
@@ -177,7 +179,9 @@ class FakeAgent:
         assert answer["type"] == "Approved", answer
         certificate = base64.b64decode(answer["certificate"])
         identity = Explicit(where.server, ca_of(where), cert_pem=certificate, key_pem=key.pem)
-        return cls(site, Api.explicit(identity, manager=names.AGENT_MANAGER), key, plan)
+        made = cls(site, Api.explicit(identity, manager=names.AGENT_MANAGER), key, plan)
+        made.certificate = certificate
+        return made
 
     @property
     def namespace(self) -> str:
