@@ -38,9 +38,11 @@ def advance(look: Look) -> Advance:
     ledger = failures.learn(look.rollout, look.fleet.views, run.wave_of, look.now, _keys(look.policy))
     run.judge_cohorts(ledger)
     run.count(ledger)
-    if (breach := run.breach(ledger)) is not None:
+    if (breach := run.breach()) is not None:
         return _breached(look, _said(look, before, run, ledger), breach)
     hold = run.through()
+    if run.overdue is not None:
+        return _breached(look, _said(look, before, run, ledger), run.overdue)
     status = _said(look, before, run, ledger)
     if hold is None:
         done = msgspec.structs.replace(
@@ -83,7 +85,7 @@ def watch(
         return status
     evidence = Evidence(
         failures=ledger.known,
-        healthy=[view for view in fleet.counted if verdicts.get(view.name) is Verdict.HEALTHY],
+        healthy=[view for view in fleet.counted if view.name in verdicts and cohorts.succeeded(view)],
         coming=(),
         placed=fleet.counted,
     )

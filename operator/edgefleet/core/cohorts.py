@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from edgefleet.core import units
+from edgefleet.core import units, verdict
 from edgefleet.core.fleet import SiteView
 from edgefleet.core.specs import Cohorts
 from edgefleet.core.statuses import CohortHold, Failure, Inventory
@@ -83,6 +83,12 @@ def is_held(view: SiteView, held: Held) -> bool:
     return any(value(view, key) in values for key, values in held.items())
 
 
+def succeeded(view: SiteView) -> bool:
+    """Whether a site says that what it was ordered serves, however long ago: silence takes back no success."""
+    order = view.running
+    return order is not None and view.answered and verdict.serves(view.report, order.revision)
+
+
 def _inventory(view: SiteView) -> Inventory:
     site = view.site
     told = site.agent.status.inventory if site is not None and site.agent is not None else None
@@ -105,7 +111,7 @@ class Evidence:
     healthy: Sequence[SiteView]
     """Sites on which the revision serves."""
     coming: Sequence[SiteView]
-    """Sites that will have succeeded or failed soon: at work, or next to be offered the revision."""
+    """Sites that have neither succeeded nor failed yet, heard or not: told to run the revision, or next to be."""
     placed: Sequence[SiteView]
     """All sites that count."""
 

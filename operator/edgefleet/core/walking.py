@@ -39,6 +39,8 @@ class Walk:
         self.ruling = Ruling()
         self.held: frozenset[str] = frozenset()
         self.failures: Sequence[Failure] = ()
+        self.overdue: str | None = None
+        """The breach that was waited with as long as it made sense."""
         self.next_at: datetime | None = None
         """When the rate lets another site in; None: it keeps nobody back."""
         # those about to go back because they are held are at work until they are told
@@ -65,16 +67,17 @@ class Walk:
     def judge_cohorts(self, ledger: Ledger) -> Ruling:
         """Hold what is to be held, before anything is counted."""
         look, self.failures = self.look, ledger.known
-        verdicts = look.verdicts
+        if look.policy.cohorts is None and not look.rollout.status.holds:
+            return self.ruling
         begun = next((wave for wave in self.waves if not self._completed(wave.name)), None)
         coming = self._candidates(begun) if begun is not None and begun.name in self.known else []
+        members = [view for view in look.fleet.counted if view.name in look.verdicts]
+        healthy = [view for view in members if cohorts.succeeded(view)]
+        done = {view.name for view in healthy}
         evidence = Evidence(
             failures=ledger.known,
-            healthy=[v for v in look.fleet.counted if verdicts.get(v.name) is Verdict.HEALTHY],
-            coming=[
-                *(v for v in look.fleet.counted if verdicts.get(v.name) is Verdict.AT_WORK),
-                *(view for view in coming if view.online),
-            ],
+            healthy=healthy,
+            coming=[*(view for view in members if view.name not in done), *coming],
             placed=look.fleet.counted,
         )
         self.ruling = cohorts.judge(
@@ -112,6 +115,10 @@ class Walk:
             if self._completed(wave.name):
                 continue
             status, hold = self._step(wave, self.known.get(wave.name))
+            if hold is None and (breach := self.breach(patient=False)) is not None:
+                # the wave would be over: a cohort that is not decided by now keeps no failure from it
+                self.overdue = breach
+                return None
             self._keep(wave, status)
             if hold is not None:
                 return hold
@@ -295,23 +302,25 @@ class Walk:
 
     # -- the end --------------------------------------------------------------------------------------
 
-    def breach(self, ledger: Ledger) -> str | None:
-        """The wave in which more sites failed than may, in words."""
+    def breach(self, *, patient: bool = True) -> str | None:
+        """The wave in which more sites failed than may, in words. Patient: failures wait for their cohort's judgement."""
         for wave in self.waves:
             status = self.known.get(wave.name)
             if status is None or not status.failed:
                 continue
-            failed = self._held_against(wave, status, ledger)
+            failed = self._held_against(wave, status, patient=patient)
             allowed = allowed_failures(wave, self._size(wave, status))
             if failed > allowed:
                 return f"wave {wave.name}: {failed} failed, {allowed} allowed"
         return None
 
-    def _held_against(self, wave: Wave, status: WaveStatus, ledger: Ledger) -> int:
+    def _held_against(self, wave: Wave, status: WaveStatus, *, patient: bool) -> int:
         """Failures a wave is judged by: those no cohort accounts for, or all when no minority would."""
         if not self.ruling.minority:
             return status.failed
-        waiting = sum(f.wave == wave.name and self.ruling.undecided(f) for f in ledger.known)
+        waiting = (
+            sum(f.wave == wave.name and self.ruling.undecided(f) for f in self.failures) if patient else 0
+        )
         return max(0, status.failed - status.held - waiting)
 
     def _size(self, wave: Wave, status: WaveStatus) -> int:

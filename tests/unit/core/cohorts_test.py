@@ -422,3 +422,45 @@ def test_the_order_in_which_things_are_seen_holds_nothing_else() -> None:
     for seed in range(5):
         seen = fleet.hub.seen()
         assert model_pass.decide_model(shuffled(seen, seed), fleet.hub.now) == fleet.hub.decide()
+
+
+@pytest.mark.parametrize("strategy", ["RollbackAll", "Pause"])
+def test_a_wave_that_would_be_over_waits_for_no_cohort_any_more(strategy: str) -> None:
+    policy = {
+        "waves": [{"name": "half", "limit": 9}],
+        "cohorts": {"by": ["soc"]},
+        "failureStrategy": strategy,
+    }
+    fleet = fleet_of(policy, bad="", x=4, y=9)
+    fleet.fail(2, "x0")
+    for name in ("x1", "x2", "x3"):
+        fleet.sites[name].linked = False
+    fleet.go(4)
+    fleet.hub.tick(300)
+    for name in fleet.sites:
+        fleet.sites[name].sync()
+    fleet.go(3)
+    assert fleet.hub.rollout(2)["status"]["outcome"] == "", "three of its kind have not answered yet"
+    fleet.hub.tick(100)
+    for name in fleet.sites:
+        fleet.sites[name].sync()
+    fleet.go(6)
+    if strategy == "Pause":
+        assert fleet.hub.condition("Stalled") == ("True", "MaxFailuresExceeded")
+        assert "completedAt" not in fleet.hub.rollout(2)["status"]["waves"][0]
+        assert len(fleet.hub.rollout(2)["status"]["waves"]) == 1
+    else:
+        assert fleet.hub.rollout(2)["status"]["outcome"] == "RolledBack"
+
+
+def test_silence_makes_no_share_of_failures_too_large() -> None:
+    fleet = fleet_of(by("soc"), bad="", x=15, y=20)
+    fleet.fail(2, "x0", "x1", "x2")
+    fleet.sites["y0"].steps = 1000
+    fleet.hub.edit(rollout={"waves": [{"name": "all", "maxFailures": 3}], "cohorts": {"by": ["soc"]}})
+    fleet.go(8)
+    assert holds(fleet) == {}, "three of fifteen are a fifth"
+    fleet.hub.tick(4000)
+    fleet.hub.look()
+    assert fleet.hub.condition("Reconciling")[0] == "True"
+    assert holds(fleet) == {}, "though nobody is heard who could say that it serves"
