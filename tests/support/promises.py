@@ -16,6 +16,7 @@ from edgefleet.core.statuses import Connectivity, Outcome, WaveStatus
 from edgefleet.core.verdict import Verdict
 from support.fleet import Site
 from support.hubs import Hub, Raw, changes, shuffled
+from support.kinds import withheld
 
 WHO_ACTS = re.compile(
     r"edgefleet rollout \w+|spec\.\w+|siteSelector|annotate|maxFailures|apply another bundle|bring sites back|beat again"
@@ -64,6 +65,8 @@ def _only_matching_reports_count(hub: Hub, decision: ModelDecision) -> None:
     for patch in decision.patch_rollouts:
         if patch.status is None or hub.rollouts[patch.name]["spec"]["number"] != newest:
             continue
+        if hub.rollouts[patch.name]["status"].get("outcome"):
+            continue  # it has ended: its figures are those of its end
         mine = sum(spec["rollout"] == patch.name for spec in good.values())
         waves = (hub.model or {}).get("spec", {}).get("rollout", {}).get("waves", ())
         asked = {
@@ -294,7 +297,13 @@ def _all_serve_what_they_should(hub: Hub, sims: dict[str, Site]) -> None:
         )
         refused = {(item["revision"], item["attempt"]) for item in site.refused}
         best = next(
-            (raw for raw in good if (raw["spec"]["revision"], raw["spec"]["attempt"]) not in refused), None
+            (
+                raw
+                for raw in good
+                if (raw["spec"]["revision"], raw["spec"]["attempt"]) not in refused
+                and not withheld(hub, name, raw)
+            ),
+            None,
         )
         if best is not None:
             assert site.active is not None, f"P4: {name} serves nothing"

@@ -21,11 +21,17 @@ from hypothesis.stateful import (
 )
 from support.fleet import Site
 from support.hubs import Hub, Raw, bundle, model_raw
+from support.kinds import Offers, check_kinds, nobody_stays, note_offers, the_clock_holds_nobody
 from support.promises import check, clocks_do_not_matter, comes_to_rest, order_does_not_matter
 
-SITES = ("a", "b", "c", "d")
+SITES = ("a", "b", "c", "d", "e", "f", "g", "h")
+SOCS = st.sampled_from(("x", "y", "z", ""))
+LABELS = st.one_of(
+    st.builds(lambda ring: {"ring": ring}, st.sampled_from(("0", "1", "2"))),
+    st.builds(lambda ring, soc: {"ring": ring, "soc": soc}, st.sampled_from(("0", "1", "2")), SOCS),
+)
+"""A label `soc` wins over what the inventory says."""
 BUNDLES = tuple(bundle(number) for number in range(1, 6))
-RINGS = st.sampled_from(("0", "1", "2"))
 POLICIES: tuple[dict[str, Any], ...] = (
     {},
     {"waves": [{"name": "canary", "siteSelector": {"matchLabels": {"ring": "0"}}, "soak": "60s"}]},
@@ -37,6 +43,18 @@ POLICIES: tuple[dict[str, Any], ...] = (
         ]
     },
     {"waves": [{"name": "all", "maxFailures": "100%", "maxConcurrency": 2}], "failureStrategy": "Pause"},
+    {"cohorts": {"by": ["soc"], "minSites": 2}},
+    {
+        "waves": [{"name": "half", "limit": "50%", "maxConcurrency": 3}, {"name": "all", "maxFailures": 1}],
+        "cohorts": {"by": ["firmware", "soc"], "minSites": 1, "maxFailures": 0},
+        "rate": {"perMinute": 2, "every": 2},
+    },
+    {
+        "waves": [{"name": "canary", "siteSelector": {"matchLabels": {"ring": "0"}}, "soak": "30s"}],
+        "cohorts": {"by": ["ring", "variant", "soc"], "minSites": 3, "maxFailures": "40%"},
+        "failureStrategy": "Pause",
+    },
+    {"rate": {"perMinute": 1, "factor": 3, "every": 1, "maxPerMinute": 4}},
 )
 WHOLE = 10**6
 BANNED = ("RolledBack", "Aborted")
@@ -52,17 +70,30 @@ class Fleet(RuleBasedStateMachine):
         self.labels: dict[str, str] = {}
         self.failed: dict[str, int] = {}
         self.consented = False
+        self.kinds: dict[str, set[str]] = {}
+        """Bundles that fail on a SoC."""
+        self.offers: Offers = {}
 
     @initialize(
-        policy=st.sampled_from(POLICIES), rings=st.lists(RINGS, min_size=2, max_size=4), bad=st.data()
+        policy=st.sampled_from(POLICIES),
+        labels=st.lists(LABELS, min_size=2, max_size=len(SITES)),
+        draw=st.data(),
     )
-    def begin(self, policy: dict[str, Any], rings: list[str], bad: st.DataObject) -> None:
-        """A fleet of two to four sites, some of which do not take some bundles."""
+    def begin(self, policy: dict[str, Any], labels: list[dict[str, str]], draw: st.DataObject) -> None:
+        """A fleet of two to eight sites, some of which, and some kinds of which, do not take some bundles."""
         self.hub = Hub(model=model_raw(1, rollout=policy))
-        for name, ring in zip(SITES, rings, strict=False):
-            self.hub.join(name, {"ring": ring})
-            failing = bad.draw(st.sets(st.sampled_from(BUNDLES[1:]), max_size=2))
-            self.sims[name] = Site(name, self.hub, bad=failing)
+        self.kinds = {soc: draw.draw(st.sets(st.sampled_from(BUNDLES), max_size=2)) for soc in "xy"}
+        for name, own in zip(SITES, labels, strict=False):
+            self._join(name, own, draw)
+
+    def _join(self, name: str, labels: dict[str, str], draw: st.DataObject) -> None:
+        soc, firmware = draw.draw(SOCS), draw.draw(st.sampled_from(("1", "1", "2")))
+        self.hub.join(name, labels, inventory={"soc": soc, "firmware": firmware})
+        failing = self.kinds.get(labels.get("soc", soc), set())
+        failing = failing | draw.draw(st.sets(st.sampled_from(BUNDLES[1:]), max_size=1))
+        variants = dict.fromkeys(BUNDLES, draw.draw(st.sampled_from(("int8", "fp32"))))
+        variants[BUNDLES[0]] = "fp32"
+        self.sims.setdefault(name, Site(name, self.hub, bad=failing, variants=variants))
 
     # -- the operator ---------------------------------------------------------------------------------
 
@@ -75,11 +106,15 @@ class Fleet(RuleBasedStateMachine):
             order_does_not_matter(before, decision)
         if seed == 2:
             clocks_do_not_matter(before, decision)
+            the_clock_holds_nobody(before, decision)
         if writes < WHOLE:
             self.hub.started = self.hub.now
         check(before, decision)
+        check_kinds(before, decision, self.offers)
+        note_offers(self.hub, self.offers)
         if writes == WHOLE:
             self._nothing_banned_is_ordered()
+            nobody_stays(self.hub)
 
     @rule(rounds=st.integers(1, 8))
     def several(self, rounds: int) -> None:
@@ -139,11 +174,17 @@ class Fleet(RuleBasedStateMachine):
         if name in self.sims:
             self.sims[name].blocked = blocked
 
-    @rule(name=st.sampled_from(SITES), ring=RINGS)
-    def relabel(self, name: str, ring: str) -> None:
-        """A person changes a label."""
+    @rule(name=st.sampled_from(SITES), labels=LABELS)
+    def relabel(self, name: str, labels: dict[str, str]) -> None:
+        """A person changes labels."""
         if name in self.hub.sites:
-            self.hub.sites[name]["metadata"]["labels"] = {"ring": ring}
+            self.hub.sites[name]["metadata"]["labels"] = labels
+
+    @rule(name=st.sampled_from(SITES), soc=SOCS, firmware=st.sampled_from(("1", "2", "")))
+    def refit(self, name: str, soc: str, firmware: str) -> None:
+        """Another board, or another firmware on it."""
+        if name in self.hub.agents:
+            self.hub.agents[name]["status"]["inventory"] = {"soc": soc, "firmware": firmware}
 
     @rule(name=st.sampled_from(SITES), cordoned=st.booleans())
     def cordon(self, name: str, cordoned: bool) -> None:
@@ -156,12 +197,11 @@ class Fleet(RuleBasedStateMachine):
         """The EdgeSite goes, its namespace and orders stay."""
         self.hub.sites.pop(name, None)
 
-    @rule(name=st.sampled_from(SITES), ring=RINGS)
-    def create_site(self, name: str, ring: str) -> None:
+    @rule(name=st.sampled_from(SITES), labels=LABELS, draw=st.data())
+    def create_site(self, name: str, labels: dict[str, str], draw: st.DataObject) -> None:
         """A site joins, or the same box comes back."""
         if name not in self.hub.sites:
-            self.hub.join(name, {"ring": ring})
-            self.sims.setdefault(name, Site(name, self.hub))
+            self._join(name, labels, draw)
 
     # -- people -----------------------------------------------------------------------------------------
 
