@@ -138,6 +138,8 @@ class Plan:
     blocked: dict[str, str] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     """Bundles whose orders are never answered."""
+    inventory: Object = field(default_factory=dict)
+    """What the site says it is made of, beside the usual."""
 
 
 class FakeAgent:
@@ -223,7 +225,13 @@ class FakeAgent:
             "kubernetesVersion": "v1.36.3",
             "understands": [names.ORDER_VERSION],
             "publicKeySHA256": self.key.sha256,
-            "inventory": {"arch": "amd64", "cpuFeatures": ["avx2"], "cpus": 2, "memoryBytes": 2**31},
+            "inventory": {
+                "arch": "amd64",
+                "cpuFeatures": ["avx2"],
+                "cpus": 2,
+                "memoryBytes": 2**31,
+                **self.plan.inventory,
+            },
         }
         await self.api.merge_patch(
             kinds.EDGE_AGENT, self.namespace, names.AGENT, {"status": status}, status=True

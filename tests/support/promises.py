@@ -69,10 +69,10 @@ def _only_matching_reports_count(hub: Hub, decision: ModelDecision) -> None:
             continue  # it has ended: its figures are those of its end
         mine = sum(spec["rollout"] == patch.name for spec in good.values())
         waves = (hub.model or {}).get("spec", {}).get("rollout", {}).get("waves", ())
-        asked = {
-            "rest",
-            *(wave["name"] for wave in waves),
-        }  # of waves the spec has no more the last figures stay
+        # of waves the spec has no more, and of those `finish` passes over, the last figures stay
+        asked = {"rest", *(wave["name"] for wave in waves)}
+        if hub.rollouts[patch.name]["spec"]["finish"]:
+            asked = {wave.name for wave in patch.status.waves[-1:]}
         running = [
             wave.healthy for wave in patch.status.waves if wave.completed_at is None and wave.name in asked
         ]
