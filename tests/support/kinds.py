@@ -42,8 +42,8 @@ def check_kinds(hub: Hub, decision: ModelDecision, offers: Offers) -> None:
     for write in decision.orders:
         if write.order.state is not State.RUN:
             continue
-        raw, fresh = hub.rollouts[write.order.rollout], statuses.get(write.order.rollout)
-        held = {hold["cohort"] for hold in raw["status"].get("holds", ())}
+        raw, fresh = hub.rollouts.get(write.order.rollout), statuses.get(write.order.rollout)
+        held = {hold["cohort"] for hold in raw["status"].get("holds", ())} if raw is not None else set()
         held |= {hold.cohort for hold in fresh.holds} if fresh is not None else set()
         mine = [cohort for cohort in held if within(hub, write.site, cohort)]
         assert not mine, f"{write.site} is offered what is withheld from {mine}"

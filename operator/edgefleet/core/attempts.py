@@ -1,5 +1,6 @@
 """The rollouts of one model: which one runs, which revisions are good, which are banned, and when a new one starts."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -12,17 +13,14 @@ import msgspec
 
 from edgefleet.core import cohorts, names, revision
 from edgefleet.core import order as wire
-from edgefleet.core.decisions import RolloutCreate
 from edgefleet.core.fleet import Fleet
 from edgefleet.core.revision import Wanted
 from edgefleet.core.seen import BundleCheck, Meta, ModelObject, RolloutObject
-from edgefleet.core.specs import Desired, ModelSpec, RolloutSpec
-from edgefleet.core.statuses import Outcome
+from edgefleet.core.specs import Desired, ModelSpec
+from edgefleet.core.statuses import Outcome, RolloutStatus
 
 CANARY_HASH: Final = "edgefleet.dev/canary"
 """On an EdgeRollout: hash of the canary settings it was last run with; others allow another attempt."""
-_ATTEMPTS_LOST: Final = 100
-"""How many attempts a hub restored from a backup may have forgotten."""
 BANNING: Final = frozenset({Outcome.ROLLED_BACK, Outcome.ABORTED})
 
 
@@ -118,6 +116,11 @@ def survey(rollouts: Iterable[RolloutObject]) -> Attempts:
     return Attempts(ordered, outcomes, bans)
 
 
+def with_status(item: RolloutObject, status: RolloutStatus) -> RolloutObject:
+    """The same rollout with another status."""
+    return dataclasses.replace(item, status=status)
+
+
 def _outcome(item: RolloutObject, newest: bool) -> Outcome:
     written = item.status.outcome
     if item.spec.desired is Desired.ABORTED and written is not Outcome.ROLLED_BACK:
@@ -157,6 +160,8 @@ class Intent:
     message: str = ""
     reason: str = ""
     """Of a bundle that is not accepted."""
+    aborted: bool = False
+    """The attempt that is due only says that there is none: a person deleted the one under way, or one that failed."""
 
 
 def intend(
@@ -180,6 +185,8 @@ def intend(
         if newest is last:
             return Intent(wanted, Course.FOLLOW)
         return Intent(wanted, Course.FAILED_BEFORE, _failed_before(last, attempts))
+    if last is None and _deleted(model, wanted.revision, newest):
+        return Intent(wanted, Course.START, aborted=True)
     if fleet.nobody:
         return Intent(wanted, Course.NO_SITES, fleet.nobody)
     return Intent(wanted, Course.START) if last is not None else accepted(wanted, spec, bundle)
@@ -199,6 +206,19 @@ def accepted(wanted: Wanted, spec: ModelSpec, bundle: BundleCheck | None) -> Int
     return Intent(wanted, Course.START)
 
 
+def _deleted(model: ModelObject, wanted: str, newest: RolloutObject | None) -> bool:
+    """Whether a person deleted the attempt at a revision that was under way or had failed.
+
+    The status names it though it is gone: the operator prunes neither the newest nor the good one. An attempt that had
+    completed is made again, as its sites serve the revision.
+    """
+    status = model.status
+    head, _, number = status.rollout.rpartition("-")
+    named = int(number) if head == model.meta.name and number.isdigit() else 0
+    known = newest.spec.number if newest is not None else 0
+    return named > known and status.target_revision == wanted != status.current_revision
+
+
 def _allowed_again(model: ModelObject, spec: ModelSpec, last: RolloutObject, attempts: Attempts) -> bool:
     """A person asks for another attempt by a new value of the retry annotation, or by other canary settings."""
     retry = model.meta.annotations.get(names.RETRY, "")
@@ -215,44 +235,6 @@ def _failed_before(last: RolloutObject, attempts: Attempts) -> str:
     )
 
 
-# -- starting an attempt ------------------------------------------------------------------------------
-
-
-def start(
-    seen_name: str,
-    model: ModelObject,
-    spec: ModelSpec,
-    intent: Intent,
-    attempts: Attempts,
-    fleet: Fleet,
-    bundle: BundleCheck | None,
-) -> RolloutCreate:
-    """The EdgeRollout to create. Called again before the first was seen, it gives the same name."""
-    wanted, last = intent.wanted, attempts.last_of(intent.wanted.revision)
-    version = last.spec.bundle_version if last is not None else bundle.version if bundle is not None else 0
-    number = _next_number(seen_name, model, attempts, fleet)
-    return RolloutCreate(
-        name=f"{seen_name}-{number}",
-        spec=RolloutSpec(
-            model=seen_name,
-            revision=wanted.revision,
-            attempt=_next_attempt(wanted.revision, attempts, fleet),
-            bundle=spec.bundle,
-            bundle_version=version,
-            image=wanted.image,
-            number=number,
-            variants=spec.variants,
-            serving=revision.without_replicas(spec.serving),
-        ),
-        labels={
-            names.MODEL: names.order_name(model.meta.namespace, seen_name),
-            names.REVISION: wanted.revision,
-            names.MANAGED_BY: "edgefleet",
-        },
-        annotations=policy_marks(model.meta, spec),
-    )
-
-
 def policy_marks(meta: Meta, spec: ModelSpec) -> dict[str, str]:
     """Annotations of a running rollout: what it was tried with, so that something else can allow another attempt."""
     return {CANARY_HASH: canary_hash(spec.canary), names.RETRY: meta.annotations.get(names.RETRY, "")}
@@ -262,31 +244,3 @@ def canary_hash(canary: wire.Canary) -> str:
     """10 hex digits over the canary settings."""
     canonical = json.dumps(msgspec.to_builtins(canary), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:10]
-
-
-def _next_number(name: str, model: ModelObject, attempts: Attempts, fleet: Fleet) -> int:
-    """One more than the highest ever seen: of rollouts, of what the status remembers, of what orders name."""
-    named = {view.order.rollout for view in fleet.views if view.order is not None}
-    named.add(model.status.rollout)
-    numbers = [
-        int(tail)
-        for head, _, tail in (text.rpartition("-") for text in named)
-        if head == name and tail.isdigit()
-    ]
-    return 1 + max([*numbers, *(item.spec.number for item in attempts.all)], default=0)
-
-
-def _next_attempt(of_revision: str, attempts: Attempts, fleet: Fleet) -> int:
-    """One more than any rollout, order or site has heard of: a site refuses what failed there at the same attempt.
-
-    A site is believed as far as a hub restored from a backup may have fallen behind, and no further: a number a
-    stolen credential made up must not push the fleet's attempts out of their bounds.
-    """
-    issued = [item.spec.attempt for item in attempts.all if item.spec.revision == of_revision]
-    told: list[int] = []
-    for view in fleet.views:
-        if view.order is not None and view.order.revision == of_revision:
-            issued.append(view.order.attempt)
-        told.extend(item.attempt for item in view.report.refused if item.revision == of_revision)
-    highest = max(issued, default=0)
-    return 1 + max((item for item in told if item <= highest + _ATTEMPTS_LOST), default=highest)

@@ -7,9 +7,10 @@ whatever else differs from its target catches up, at a rate and with a breaker o
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
-from edgefleet.core import failures, opening, pacing, targets, units, waves
+from edgefleet.core import failures, going_back, opening, pacing, targets, units, waves
 from edgefleet.core import order as wire
 from edgefleet.core.attempts import Attempts
 from edgefleet.core.composing import GO_BACK, Composer
@@ -18,7 +19,6 @@ from edgefleet.core.fleet import Fleet, SiteView
 from edgefleet.core.order import Mode, Stage, State
 from edgefleet.core.seen import ModelObject, RolloutObject
 from edgefleet.core.specs import ModelSpec
-from edgefleet.core.statuses import Outcome
 from edgefleet.core.targets import Target, Why
 from edgefleet.core.verdict import HUB_BEHIND, Verdict
 
@@ -28,6 +28,8 @@ CATCH_UPS_WITHIN: Final = 10.0
 """Seconds."""
 FREE_REMOVALS: Final = "10%"
 """Share of a model's sites that a change of placement may remove without a person's consent, and always one site."""
+REMOVED_TOGETHER: Final = timedelta(hours=24)
+"""Removals of so long count together as long as they are not done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,41 +127,18 @@ def _for_site(given: Given, view: SiteView) -> tuple[OrderWrite | None, bool]:
     running = attempts.running
     admitted = view.name in given.admitted or (running is not None and targets.member(view, running))
     target = targets.target(view, attempts, admitted)
-    if view.running is not None and _must_leave(view, view.running, attempts):
-        return _go_back(given, view, view.running, target), False
+    if view.running is not None and going_back.must_leave(view, view.running, attempts):
+        wave = given.admitted.get(view.name, "")
+        return going_back.order(compose, view, view.running, target, wave), False
     if not view.counted or target.rollout is None:
         return None, False
-    if view.running is not None and _matches(view.running, target.rollout):
+    if view.running is not None and going_back.matches(view.running, target.rollout):
         return _adjust(given, view, view.running, target, target.rollout)
     if target.why is Why.ADMITTED:
         return compose.offer(view, target.rollout, given.admitted.get(view.name, ""), "Admitted"), False
     if target.why is Why.CURRENT:
         return compose.offer(view, target.rollout, failures.CATCHING_UP, "CatchUp"), True
     return None, False
-
-
-def _must_leave(view: SiteView, order: wire.Order, attempts: Attempts) -> bool:
-    """Whether an order names what may not be run: banned, refused here, or superseded before it served."""
-    if attempts.banned(order.revision, order.attempt):
-        return True
-    named = attempts.named(order.rollout)
-    if named is None:
-        return False
-    if targets.refuses(view, named, attempts):
-        return True
-    superseded = attempts.outcomes[named.meta.name] is Outcome.SUPERSEDED
-    return superseded and view.report.active_revision != order.revision and attempts.current is not None
-
-
-def _go_back(given: Given, view: SiteView, order: wire.Order, target: Target) -> OrderWrite | None:
-    """Rewrite an order at once, away or not: to what is good, or to leave alone what serves."""
-    if target.rollout is None:
-        return given.composer.change(view, "Kept", state=State.KEEP)
-    if _matches(order, target.rollout):
-        return None
-    if target.why is Why.ADMITTED:
-        return given.composer.offer(view, target.rollout, given.admitted.get(view.name, ""), "Admitted")
-    return given.composer.offer(view, target.rollout, failures.CATCHING_UP, GO_BACK)
 
 
 def _adjust(
@@ -202,14 +181,6 @@ def _policy(given: Given, view: SiteView, order: wire.Order, rollout: RolloutObj
 def _with_replicas(serving: wire.Serving, replicas: int) -> wire.Serving:
     return wire.Serving(
         replicas=replicas, resources=serving.resources, output_compression=serving.output_compression
-    )
-
-
-def _matches(order: wire.Order, rollout: RolloutObject) -> bool:
-    return (order.revision, order.attempt, order.rollout) == (
-        rollout.spec.revision,
-        rollout.spec.attempt,
-        rollout.meta.name,
     )
 
 
@@ -287,20 +258,21 @@ def _leaving(given: Given) -> tuple[dict[str, SiteView], int]:
     having = [view for view in given.fleet.views if view.site is not None and view.running is not None]
     leaving = {view.name: view for view in having if not view.placed}
     # those told before and not yet done count too: sites that leave one by one are as many as those that leave at once
-    told = sum(_removing(view) for view in given.fleet.views)
+    told = sum(_removing(view, given.composer.now) for view in given.fleet.views)
     free = max(1, units.at_most(FREE_REMOVALS, len(having) + told))
     if not leaving or len(leaving) + told <= free or _consented(given):
         return leaving, 0
     return {}, len(leaving)
 
 
-def _removing(view: SiteView) -> bool:
-    """Whether a site that left the placement has been told to remove the model and is not done."""
+def _removing(view: SiteView, now: datetime) -> bool:
+    """Whether a site that left the placement was told so of late and is not done. One that never hears it is none of many."""
     return (
         view.site is not None
         and not view.placed
         and view.order is not None
         and view.order.state is State.REMOVE
+        and now - units.instant(view.order.offered_at) < REMOVED_TOGETHER
     )
 
 

@@ -6,7 +6,19 @@ from datetime import datetime
 
 import msgspec
 
-from edgefleet.core import advancing, attempts, desired, fleet, history, names, opening, status, targets
+from edgefleet.core import (
+    advancing,
+    attempts,
+    desired,
+    fleet,
+    history,
+    names,
+    opening,
+    starting,
+    status,
+    targets,
+    unreadable,
+)
 from edgefleet.core.advancing import Advance
 from edgefleet.core.attempts import Attempts, Course, Intent
 from edgefleet.core.composing import Composer, write
@@ -34,8 +46,7 @@ def decide_model(seen: ModelSeen, now: datetime) -> ModelDecision:
         return _deleting(seen, model, now)
     finalizer = Finalizer.LEAVE if names.MODEL_FINALIZER in model.meta.finalizers else Finalizer.ADD
     if isinstance(model.spec, SpecError):
-        invalid = status.of_invalid(model, model.spec.message, now)
-        return ModelDecision(status=invalid, finalizer=finalizer)
+        return replace(unreadable.decide(seen, model, model.spec, now), finalizer=finalizer)
     return replace(_Pass(seen, model, model.spec, now).decide(), finalizer=finalizer)
 
 
@@ -131,7 +142,7 @@ class _Pass:
         if intent.course is not Course.START:
             return ()
         seen = self.seen
-        return (attempts.start(seen.name, self.model, self.spec, intent, found, self.fleet, seen.bundle),)
+        return (starting.start(seen.name, self.model, self.spec, intent, found, self.fleet, seen.bundle),)
 
     def _settled(self, found: Attempts, intent: Intent) -> Iterable[RolloutObject]:
         """The rollouts with the outcomes that follow from one another and from the spec."""
@@ -139,7 +150,11 @@ class _Pass:
             outcome = found.outcomes[item.meta.name]
             if item is found.running and intent.course is Course.GIVE_UP:
                 outcome = Outcome.ABORTED
-            yield item if outcome is item.status.outcome else _with(item, self._ended(item.status, outcome))
+            yield (
+                item
+                if outcome is item.status.outcome
+                else attempts.with_status(item, self._ended(item.status, outcome))
+            )
 
     def _ended(self, before: RolloutStatus, outcome: Outcome) -> RolloutStatus:
         return msgspec.structs.replace(
@@ -181,10 +196,10 @@ class _Pass:
         """The rollouts with what this look has brought."""
         for item in settled.all:
             if item is settled.running and advance is not None:
-                yield _with(item, advance.status)
+                yield attempts.with_status(item, advance.status)
             elif item is settled.current:
                 watched = advancing.watch(item, self.spec.rollout, self.fleet, self._members(item), self.now)
-                yield _with(item, watched)
+                yield attempts.with_status(item, watched)
             else:
                 yield item
 
@@ -250,7 +265,3 @@ class _Pass:
         if any(view.running is not None and not view.answered and view.online for view in self.fleet.counted):
             waits.append(REGISTRY_RETRY)
         return min((wait for wait in waits if wait is not None), default=None)
-
-
-def _with(item: RolloutObject, new: RolloutStatus) -> RolloutObject:
-    return replace(item, status=new)

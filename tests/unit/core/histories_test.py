@@ -231,6 +231,20 @@ class Fleet(RuleBasedStateMachine):
         """Replicas make no revision."""
         self.hub.edit(serving={"replicas": replicas})
 
+    @rule(replicas=st.sampled_from(("many", 1)))
+    def misspell(self, replicas: int | str) -> None:
+        """A spec that cannot be read, or can be again."""
+        self.hub.edit(serving={"replicas": replicas})
+
+    @precondition(lambda self: self.hub.rollouts)
+    @rule(really=st.sampled_from((False, False, True)))
+    def delete_rollout(self, really: bool) -> None:
+        """A person deletes the newest EdgeRollout."""
+        if really:
+            name = self._newest()["metadata"]["name"]
+            del self.hub.rollouts[name]
+            self.failed.pop(name, None)
+
     @rule(value=st.sampled_from(("1", "2", "3")))
     def retry(self, value: str) -> None:
         """A person asks for another attempt."""
