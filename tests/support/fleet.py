@@ -58,7 +58,7 @@ class Site:
             if order is not None and order["state"] == "Remove":
                 self.active, self.previous = None, ""
             return
-        if self.blocked or self._settled() or self._behind():
+        if self.blocked or self._settled() or self._behind() or self._waits():
             return
         self.progress += 1
         if self.progress < self.steps:
@@ -118,6 +118,16 @@ class Site:
             for item in self.refused
         )
 
+    def _waits(self) -> bool:
+        """It has fetched nothing, or begun nothing with what it has, and the window for that is closed."""
+        order = self.order
+        if order is None or self.name not in self.hub.agents:
+            return False
+        windows = self.hub.windows(self.name)
+        window = windows.download if self.progress == 0 else windows.update
+        back = order.get("goBack", False) or order["revision"] == self.previous
+        return self.progress <= 1 and not back and not window.open
+
     def _behind(self) -> bool:
         """A lower bundle version without the digest to leave."""
         if self.active is None or self.order is None:
@@ -141,6 +151,8 @@ class Site:
             return ("Blocked", "DiskFull")
         if self._behind():
             return ("Rejected", "HubBehind")
+        if self._waits():
+            return ("Waiting" if self.progress == 0 else "Staged", "WindowClosed")
         return ("Downloading", "") if self.progress == 0 else ("Canary", "")
 
 

@@ -13,9 +13,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+from edgefleet import schedule
 from edgefleet.core import model_pass, names, parse, quarantine, units
 from edgefleet.core.decisions import Finalizer, ModelDecision, OrderWrite, RolloutCreate, RolloutPatch
-from edgefleet.core.seen import BundleCheck, ModelSeen
+from edgefleet.core.seen import BundleCheck, ModelSeen, SiteObject
+from edgefleet.core.window import Windows
 
 Raw = dict[str, Any]
 
@@ -125,6 +127,15 @@ class Hub:
         self.agents[name] = agent_raw(inventory=inventory)
         self.beat(name)
 
+    def give_windows(self, name: str, **windows: list[Raw]) -> None:
+        """The policy of a site has windows, and its agent obeys them."""
+        self.agents[name]["spec"]["windows"] = windows
+        self.agents[name]["status"]["windows"] = {}
+
+    def windows(self, name: str) -> Windows:
+        """A site's windows now."""
+        return schedule.of_agent(parse.agent(self.agents[name]), self.now)
+
     def beat(self, name: str) -> None:
         """A beat arrives."""
         self.leases[name] = lease_raw(self.now)
@@ -193,15 +204,16 @@ class Hub:
             model=parse.model(self.model) if self.model is not None else None,
             rollouts=tuple(item for item in parsed if item is not None),
             orders=tuple(parse.deployment(raw) for raw in self.orders.values()),
-            sites=tuple(
-                parse.site(raw, self.leases.get(name), self.agents.get(name))
-                for name, raw in self.sites.items()
-            ),
+            sites=tuple(self._site(name, raw) for name, raw in self.sites.items()),
             bundle=self.check or self._found(),
             pod_image=self.pod_image,
             operator_started=self.started,
             crd_deleting=self.crd_deleting,
         )
+
+    def _site(self, name: str, raw_: Raw) -> SiteObject:
+        found = parse.site(raw_, self.leases.get(name), self.agents.get(name))
+        return replace(schedule.checked(found), windows=schedule.of_agent(found.agent, self.now))
 
     def decide(self) -> ModelDecision:
         """What the operator would do now."""
