@@ -21,6 +21,7 @@ from edgefleet.bundle import (
     Pulled,
     RegistryOptions,
     Store,
+    Throttle,
     Trust,
     Variant,
     check,
@@ -63,11 +64,24 @@ def through(ref: str, host: str) -> str:
 
 
 async def pulled(
-    ref: str, store: Store, *, trust: object = None, seen: list[Progress] | None = None
+    ref: str,
+    store: Store,
+    *,
+    trust: object = None,
+    seen: list[Progress] | None = None,
+    throttle: Throttle | None = None,
 ) -> Pulled:
     options = RegistryOptions.create(plain_http=parse(ref).host)
     tell = seen.append if seen is not None else lambda _: None
-    return await pull(ref, trust or ALICE.trust, store, choose=first, options=options, progress=tell)  # type: ignore[arg-type]
+    return await pull(
+        ref,
+        trust or ALICE.trust,
+        store,
+        choose=first,
+        options=options,
+        progress=tell,
+        throttle=throttle,  # type: ignore[arg-type]
+    )
 
 
 async def refused(ref: str, store: Store) -> BundleError:
@@ -480,3 +494,40 @@ def test_a_model_built_by_command_passes_the_pods_self_test_at_the_site(
     assert measured["agreement"] == pytest.approx(outcome.variant.agreement, abs=0.01), (
         "the site measures as the build did"
     )
+
+
+async def test_a_limit_holds_for_a_fresh_pull_and_for_one_that_goes_on(
+    server: registry.Server, store: Store
+) -> None:
+    """3 MiB at 1 MiB a second. Only that it takes long enough is looked at; how long else is the machine's business."""
+    ref = await forge({"int8": MODEL}, golden=GOLDEN).push(server.host)
+    limit = 1 << 20
+    begun = time.monotonic()
+    task = asyncio.create_task(pulled(ref, store, throttle=Throttle(limit)))
+    await part_grown(store, 1 << 20)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    kept, took = store.usage().part_bytes, time.monotonic() - begun
+    assert 0 < kept < len(MODEL)
+    assert took >= 0.8 * kept / limit - 0.5
+
+    begun = time.monotonic()
+    outcome = await pulled(ref, store, throttle=Throttle(limit))
+    assert store.intact(digest_of(MODEL))
+    assert outcome.fetched < len(MODEL)
+    assert time.monotonic() - begun >= 0.8 * (len(MODEL) - kept) / limit
+
+
+async def test_a_limit_that_is_lifted_lets_a_pull_under_way_run(
+    server: registry.Server, store: Store
+) -> None:
+    """At 8 KiB a second it would be more than six minutes."""
+    ref = await forge({"int8": MODEL}, golden=GOLDEN).push(server.host)
+    throttle = Throttle(8 << 10)
+    task = asyncio.create_task(pulled(ref, store, throttle=throttle))
+    await part_grown(store, 10_000)
+    throttle.limit = None
+
+    async with asyncio.timeout(60):
+        await task
+    assert store.intact(digest_of(MODEL))

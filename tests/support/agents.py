@@ -699,6 +699,22 @@ class SiteLab:
         found: Object = await eventually(told, "the site has joined", seconds=90.0)
         return found
 
+    async def policy(self, **spec: Any) -> Object:
+        """The hub changes the site's policy, and the site has taken note; None takes a field away."""
+        live = await self.hub.api.merge_patch(
+            kinds.EDGE_AGENT, self.hub.namespace, names.AGENT, {"spec": spec}
+        )
+        mark = {"metadata": {"annotations": {names.FINGERPRINT: f"changed-{secrets.token_hex(4)}"}}}
+        await self.hub.api.merge_patch(kinds.LEASE, self.hub.namespace, names.LEASE, mark)
+
+        async def noted() -> Object | None:
+            found = await self.hub.api.get(kinds.EDGE_AGENT, self.hub.namespace, names.AGENT)
+            known = (found.get("status") or {}).get("observedGeneration") == live["metadata"]["generation"]
+            return found if known else None
+
+        found: Object = await eventually(noted, "the site knows its policy", seconds=60)
+        return found
+
     async def served(self, **fields: Any) -> Order:
         """Have a new bundle ordered and served."""
         wanted = order(await self.shelf.bundle(), **fields)

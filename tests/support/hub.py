@@ -45,17 +45,17 @@ class Shelf:
     def trust(self) -> Path:
         return self.folder / "release.pub"
 
-    async def bundle(self, *, key: str = "release.key") -> str:
-        """Push another version; returns its reference with digest."""
-        packed = self.packed(key=key)
+    async def bundle(self, *, key: str = "release.key", size: int = 0) -> str:
+        """Push another version, its model of at least so many bytes; returns its reference with digest."""
+        packed = self.packed(key=key, size=size)
         await self.push(packed)
         return self.reference(packed)
 
-    def packed(self, *, key: str = "release.key") -> packing.Packed:
+    def packed(self, *, key: str = "release.key", size: int = 0) -> packing.Packed:
         """Another version, not pushed yet."""
         self.version += 1
         model, golden = self.folder / f"{self.version}.onnx", self.folder / f"{self.version}.npz"
-        model.write_bytes(b"model %d" % self.version)
+        model.write_bytes(b"model %d" % self.version + secrets.token_bytes(size))
         golden.write_bytes(b"golden %d" % self.version)
         config = _config(self.version, packing.describe(model), packing.describe(golden))
         files = {packing.describe(path).digest: path for path in (model, golden)}

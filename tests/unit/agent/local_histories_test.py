@@ -1,22 +1,40 @@
 """Random histories of a simulated site: whatever comes in whatever order, and wherever the agent dies.
 
-I1 no refused revision is started · I6 a ready revision is never lost · I10 the Service selects only what is ready.
-Every history ends at rest within ten simulated minutes once it is left alone.
+I1 no refused revision is started · I5 the way back is never gated · I6 a ready revision is never lost · I10 the Service
+selects only what is ready · I12 clock steps change no verdict but windows'.
+Every history ends at rest within ten simulated minutes once it is left alone and its windows are open.
 """
 
-from typing import Any
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
 from edgefleet.core import names
-from edgefleet.core.local import Create, Delete, LocalDecision, Patch
+from edgefleet.core.local import (
+    Create,
+    Delete,
+    LocalDecision,
+    LocalSeen,
+    Patch,
+    Remember,
+    StartFetch,
+    StopFetch,
+    Wait,
+)
+from edgefleet.core.local_view import View
 from edgefleet.core.order import Mode, OnNoTraffic, Order, State, Surge
+from edgefleet.core.site_pass import decide_local
+from edgefleet.core.window import ALWAYS, NO_WINDOWS, SHUT, Windows
 from edgepod.contract import SelfTestReport
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from support.site import Behaviour, Site, environment, order
 
+_S = TypeVar("_S", bound=msgspec.Struct)
+CLOSED = Windows(SHUT, SHUT)
 KINDS = {
     "good": Behaviour(),
     "fails its self-test": Behaviour(selftest=SelfTestReport(passed=False, reason="GoldenDisagrees")),
@@ -35,7 +53,56 @@ KINDS = {
 class Watched(Site):
     """A site that looks over the agent's shoulder."""
 
+    def decide(self) -> LocalDecision:
+        decision, seen = super().decide(), self.see()
+        for step in (timedelta(days=-400), timedelta(days=4000)):
+            other = decide_local(seen, self.now, self.moment + step)
+            assert _timeless(other) == _timeless(decision), "I12: a clock step changed a verdict"
+        if seen.windows != NO_WINDOWS and seen.order is not None:
+            self._gated_only(decision, seen)
+        return decision
+
+    def _gated_only(self, decision: LocalDecision, seen: LocalSeen) -> None:
+        """Closed windows hold up beginnings, and nothing that leads back."""
+        wanted = seen.order
+        assert wanted is not None
+        free = decide_local(replace(seen, windows=NO_WINDOWS), self.now, self.moment)
+        if _timeless(free) == _timeless(decision):
+            return
+        view = View(seen, self.now, self.moment)
+        assert not view.going_back, "I5: the way back is gated"
+        assert self.record.refusal_of(wanted.revision, wanted.attempt) is None, "I5: leaving is gated"
+        assert isinstance(decision.action, Wait | StopFetch)
+        match free.action:
+            case StartFetch() | Create(kind="Job"):
+                assert view.deployment(wanted.revision) is None, "a canary under way is gated"
+            case Create(kind="Deployment", manifest=manifest):
+                assert manifest["metadata"]["labels"][names.REVISION] == wanted.revision != self.selected
+            case Wait():
+                assert isinstance(decision.action, StopFetch)
+            case _:
+                raise AssertionError(f"a window held up {free.why}")
+
+    def _window(self, decision: LocalDecision) -> None:
+        """What is begun is begun inside its window."""
+        wanted = self.order
+        if wanted is None or wanted.revision == self.selected or View(self.see(), 0, self.moment).going_back:
+            return
+        pods = ("Deployment", f"team-digits-{wanted.revision}") in self.objects
+        match decision.action:
+            case StartFetch():
+                begun = pods or any(kind == "Job" for kind, _ in self.objects)
+                assert self.windows.download.open or begun, "a download is begun outside its window"
+            case Create(kind="Job"):
+                assert self.windows.update.open or pods, "a self-test is begun outside the window"
+            case Create(kind="Deployment", manifest=manifest):
+                of = manifest["metadata"]["labels"][names.REVISION]
+                assert self.windows.update.open or of != wanted.revision, "pods are begun outside the window"
+            case _:
+                pass
+
     def apply(self, decision: LocalDecision) -> None:
+        self._window(decision)
         match decision.action:
             case Create(kind="Deployment", manifest=manifest):
                 self._may_start(manifest["metadata"]["labels"][names.REVISION])
@@ -82,6 +149,20 @@ class Watched(Site):
             assert self.ready(self.selected), "I6: the last ready revision is deleted"
 
 
+def _timeless(decision: LocalDecision) -> tuple[Any, ...]:
+    """A decision without the times it stamps."""
+    action = decision.action
+    if isinstance(action, Remember):
+        refused = tuple(_changed(item, time="") for item in action.record.refused)
+        swap = action.record.swap and _changed(action.record.swap, since="")
+        action = Remember(_changed(action.record, refused=refused, swap=swap))
+    report = decision.report
+    conditions = tuple(_changed(item, last_transition_time="") for item in report.conditions)
+    refused = tuple(_changed(item, time="") for item in report.refused)
+    told = _changed(report, conditions=conditions, refused=refused)
+    return action, told, decision.progress, decision.leases
+
+
 class History(RuleBasedStateMachine):
     """Orders, crashes, kills and time, in any order."""
 
@@ -92,8 +173,12 @@ class History(RuleBasedStateMachine):
         self.versions = 0
         self.had_one = False
 
-    @initialize()
-    def first(self) -> None:
+    @initialize(served=st.integers(0, 2))
+    def first(self, served: int) -> None:
+        """Random steps alone hardly ever bring a second revision to serve, and then there is no way back to gate."""
+        for _ in range(served):
+            self._give("good", Mode.DIRECT, 1)
+            self.it_is_left_alone_for_a_while()
         self._give("good", Mode.DIRECT, 1)
 
     def _give(self, kind: str, mode: Mode, replicas: int, **more: Any) -> None:
@@ -117,18 +202,39 @@ class History(RuleBasedStateMachine):
     def memory(self, room: int | None) -> None:
         self.site.room = room
 
-    @rule(pick=st.integers(0, 20), forced=st.booleans())
-    def back_to_an_earlier_one(self, pick: int, forced: bool) -> None:
+    @rule(pick=st.integers(0, 20), forced=st.booleans(), told=st.booleans())
+    def back_to_an_earlier_one(self, pick: int, forced: bool, told: bool) -> None:
         chosen = self.given[pick % len(self.given)]
         bundle = self.site.decide().report.active_bundle
-        again = {"replaces": bundle, "mode": Mode.DIRECT} if forced else {}
+        again = {"replaces": bundle, "mode": Mode.DIRECT, "go_back": told} if forced else {}
         self.site.give(_changed(chosen, **again))
+
+    @rule(closed=st.booleans())
+    def back_to_what_served_here(self, closed: bool) -> None:
+        site = self.site
+        earlier = [item.order for item in site.record.served if item.revision != site.selected]
+        if earlier:
+            bundle = site.decide().report.active_bundle
+            site.windows = CLOSED if closed else site.windows
+            site.give(_changed(earlier[-1], replaces=bundle, mode=Mode.DIRECT))
 
     @rule()
     def try_again(self) -> None:
         wanted = self.site.order
         assert wanted is not None
         self.site.give(_changed(wanted, attempt=wanted.attempt + 1))
+
+    @rule(download=st.booleans(), update=st.booleans())
+    def windows_open_or_close(self, download: bool, update: bool) -> None:
+        self.site.windows = Windows(ALWAYS if download else SHUT, ALWAYS if update else SHUT)
+
+    @rule(hours=st.integers(-10_000, 10_000))
+    def somebody_sets_the_clock(self, hours: int) -> None:
+        self.site.clock_off = timedelta(hours=hours)
+
+    @rule(seconds=st.sampled_from([None, 3.0, 30.0]))
+    def the_link_changes(self, seconds: float | None) -> None:
+        self.site.downloading = seconds
 
     @rule(steps=st.integers(1, 12))
     def passes(self, steps: int) -> None:
@@ -181,6 +287,7 @@ class History(RuleBasedStateMachine):
         self.site.rate = 20.0
         if self.site.room is not None:  # less than what serves needs is nobody's to mend
             self.site.room = max(self.site.room, 3)
+        self.site.windows = NO_WINDOWS
         decision = self.site.run(seconds=3000, until=self._at_rest)
         wanted, selected = self.site.order, self.site.selected
         assert wanted is not None
@@ -208,11 +315,11 @@ class History(RuleBasedStateMachine):
         return at_rest or blocked or back
 
 
-def _changed(wanted: Order, **fields: Any) -> Order:
+def _changed(wanted: _S, **fields: Any) -> _S:
     return msgspec.structs.replace(wanted, **fields)
 
 
-TestHistories = pytest.mark.timeout(120)(History.TestCase)
+TestHistories = pytest.mark.timeout(300)(History.TestCase)
 History.TestCase.settings = settings(
     max_examples=60,
     stateful_step_count=25,
