@@ -30,7 +30,7 @@ from edgefleet.core.local import (
     Trouble,
     Wait,
 )
-from edgefleet.core.local_record import Record, Staged
+from edgefleet.core.local_record import Output, Record, Staged
 from edgefleet.core.order import (
     Canary,
     Cause,
@@ -110,6 +110,7 @@ class Behaviour:
     disagreement: float = 0.0
     latency_ms: float = 2.0
     dropped: bool = False
+    outputs: tuple[Output, ...] = ()
 
 
 @dataclass
@@ -499,6 +500,7 @@ class Site:
             variant="int8",
             serving=digest("serving" + wanted.revision),
             blobs=(),
+            outputs=behaviour.outputs,
         )
 
     def _traffic(self, seconds: float) -> None:

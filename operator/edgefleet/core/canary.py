@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from edgepod.contract import LATENCY_BOUNDS_MS, HealthDocument, TrafficLease, quantile_ms
+from edgepod.contract import LATENCY_BOUNDS_MS, HealthDocument, TrafficLease
 
 from edgefleet.core import units
 from edgefleet.core.order import Canary, Gates, OnNoTraffic, Step
 
 LEASE_FRESH: Final = 10.0
 """Seconds after its pass during which the agent hands a traffic lease out; later it says that there is no canary."""
+PATIENCE_MS: Final = 1000
+"""Milliseconds a serving pod waits for the canary at least; longer where maxP99 allows more."""
+_SLOWEST: Final = 0.01
 _EPSILON: Final = 1e-9
 
 
@@ -122,19 +125,22 @@ def broken_gate(gates: Gates, evidence: Evidence) -> Verdict | None:
 
 
 def _too_slow(gates: Gates, evidence: Evidence) -> Verdict | None:
-    if not gates.max_p99 or evidence.requests < gates.min_requests:
+    """Judge as soon as fast answers cannot make up for the slow ones. A bucket that holds the limit proves nothing."""
+    if not gates.max_p99:
         return None
     limit = units.duration(gates.max_p99) * 1000
-    at_most = quantile_ms(evidence.latency, 0.99)
-    at_least = _lower_edge(at_most)
-    if at_least < limit:  # a bucket that holds the limit proves nothing against the canary
+    slow = sum(
+        count
+        for edge, count in zip((0.0, *LATENCY_BOUNDS_MS), evidence.latency, strict=False)
+        if edge >= limit
+    )
+    if slow <= _SLOWEST * max(evidence.requests, gates.min_requests) + _EPSILON:
         return None
-    return _fail("p99", "TooSlow", f"99 % of answers took up to {at_most:.1f} ms; maxP99 is {gates.max_p99}")
-
-
-def _lower_edge(upper: float) -> float:
-    below = [bound for bound in LATENCY_BOUNDS_MS if bound < upper]
-    return below[-1] if below else 0.0
+    return _fail(
+        "p99",
+        "TooSlow",
+        f"{slow} of {evidence.requests} answers took longer than maxP99, {gates.max_p99}, which 1 % may",
+    )
 
 
 def _disagrees(gates: Gates, evidence: Evidence) -> Verdict | None:
@@ -198,6 +204,13 @@ def next_scale(now: Split, goal: Split) -> Split | None:
     return Split(now.new, now.old + 1)
 
 
-def lease(step: Step, step_id: str, address: str) -> TrafficLease:
+def lease(step: Step, gates: Gates, step_id: str, address: str) -> TrafficLease:
     """What the serving pods are to do in a step; `address` is the canary's base URL."""
-    return TrafficLease(step=step_id, canary=address, shadow=step.shadow, weight=step.weight)
+    allowed = round(units.duration(gates.max_p99) * 1000) if gates.max_p99 else 0
+    return TrafficLease(
+        step=step_id,
+        canary=address,
+        shadow=step.shadow,
+        weight=step.weight,
+        timeout_ms=max(PATIENCE_MS, allowed),
+    )

@@ -60,7 +60,7 @@ def lease(view: View) -> TrafficLease | None:
         return None
     step = steps[min(view.progress.index, len(steps) - 1)]
     address = f"[{service.address}]" if ":" in service.address else service.address
-    return canary.lease(step, state.id, f"http://{address}:80")
+    return canary.lease(step, view.order.canary.gates, state.id, f"http://{address}:80")
 
 
 def last_lease(view: View) -> TrafficLease | None:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from edgefleet.core import liveness, names, units
+from edgefleet.core.order import Surge
 from edgefleet.core.seen import SiteObject, SpecError
 from edgefleet.core.specs import Expression, ModelSpec, Operator, Selector
 from edgefleet.core.statuses import Inventory, VariantNeeds
@@ -87,6 +88,8 @@ class Asked:
     """Bytes one pod may use."""
     pods: int = 2
     """At the peak: while one revision takes the place of another."""
+    surges: bool = True
+    """Whether that peak is one more than what serves; else two revisions that do not fit are swapped."""
 
 
 FITS: Final = Fit(Reason.FITS)
@@ -107,7 +110,8 @@ def asked(spec: ModelSpec, needs: tuple[VariantNeeds, ...]) -> Asked:
         jurisdictions=spec.placement.jurisdictions,
         variants=wanted,
         memory_limit=None if limit is None else int(units.quantity(limit)),
-        pods=spec.serving.replicas + 1,
+        pods=spec.serving.replicas + (spec.canary.surge is Surge.REQUIRED),
+        surges=spec.canary.surge is Surge.REQUIRED,
     )
 
 
@@ -175,8 +179,9 @@ def _unfit(found: Inventory | None, ask: Asked) -> Fit | None:
         return Fit(Reason.NO_VARIANT_FITS, misses)
     limit, there = ask.memory_limit, found.memory_bytes
     if limit is not None and 0 < there < limit * ask.pods:
+        more = ", and one more while a revision changes" if ask.surges else ""
         text = (
-            f"{ask.pods} pods of {_mib(limit)} (spec.serving.replicas, and one more while a revision changes) "
+            f"{ask.pods} pods of {_mib(limit)} (spec.serving.replicas{more}) "
             f"need {_mib(limit * ask.pods)} of memory, {_mib(there)} are there"
         )
         return Fit(Reason.INSUFFICIENT_MEMORY, text)

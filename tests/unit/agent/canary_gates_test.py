@@ -39,7 +39,11 @@ ROWS = [
     ("pods that cannot be asked hold it, Golden or not", WEIGHT, {}, seen(0, complete=False), 10, "Inconclusive", "traffic"),
     ("p99 surely above its gate fails", WEIGHT, {"p99": "50ms"}, seen(200, latency=slow(90, 200)), 1, "Failed", "p99"),
     ("p99 in the gate's own bucket proves nothing", WEIGHT, {"p99": "50ms"}, seen(200, latency=slow(49, 200)), 10, "Passed", ""),
-    ("p99 of too few requests is not judged", WEIGHT, {"p99": "50ms"}, seen(50, latency=slow(90, 50)), 10, "Passed", "golden"),
+    ("one slow answer of few proves nothing yet", WEIGHT, {"p99": "50ms"}, seen(50, latency=slow(90, 1)), 1, "Running", ""),
+    ("two slow answers fail at once: a hundred requests cannot make up for them", WEIGHT, {"p99": "50ms"}, seen(5, latency=slow(90, 2)), 1, "Failed", "p99"),
+    ("slow answers of too few requests are no case for the golden set", WEIGHT, {"p99": "50ms"}, seen(50, latency=slow(90, 50)), 10, "Failed", "p99"),
+    ("one slow answer in a hundred is 1 %: it passes", WEIGHT, {"p99": "50ms"}, seen(100, latency=slow(90, 1)), 10, "Passed", ""),
+    ("answers longer than any bucket are slow", WEIGHT, {"p99": "50ms"}, seen(200, latency=slow(60_000, 200)), 1, "Failed", "p99"),
     ("answers that differ too often fail in shadow", SHADOW, {"agree": "98%"}, seen(200, compared=200, agreed=190), 1, "Failed", "agreement"),
     ("answers that differ as often as allowed pass", SHADOW, {"agree": "98%"}, seen(200, compared=200, agreed=196), 10, "Passed", ""),
     ("three different answers of ten cannot be made up for", SHADOW, {"agree": "98%"}, seen(10, compared=10, agreed=7), 1, "Failed", "agreement"),
@@ -127,3 +131,9 @@ def test_scaling_gets_there_one_pod_at_a_time_and_never_above_the_peak(
             assert following.new + following.old <= peak
             at = following
         assert at == goal
+
+
+@pytest.mark.parametrize(("gate", "patience"), [("", 1000), ("50ms", 1000), ("3s", 3000)])
+def test_a_canary_that_may_take_longer_is_waited_for_longer(gate: str, patience: int) -> None:
+    found = canary.lease(WEIGHT, Gates(max_p99=gate), "step", "http://canary")
+    assert (found.timeout_ms, found.weight, found.shadow) == (patience, 10, 0)

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from edgefleet.core import parse, placement
 from edgefleet.core.placement import Asked, Reason
 from edgefleet.core.seen import BundleCheck, SiteObject
-from edgefleet.core.specs import Selector
+from edgefleet.core.specs import ModelSpec, Selector
 from edgefleet.core.statuses import VariantNeeds
 from support.fleet import World, served, world
 from support.hubs import START, Raw, agent_raw, bundle, lease_raw, site_raw
@@ -292,3 +293,17 @@ def test_one_site_that_moves_to_another_jurisdiction_loses_the_model() -> None:
 
     assert set(made.hub.orders) == {"b", "c"}
     assert made.active()["a"] == ""
+
+
+def test_a_model_that_may_be_swapped_needs_no_room_for_one_more_pod() -> None:
+    spec: dict[str, object] = {
+        "bundle": f"oci://registry.example/a@sha256:{'0' * 64}",
+        "placement": {"siteSelector": {}},
+        "serving": {"resources": {"limits": {"memory": "600Mi"}}},
+    }
+    small = site(inventory=box(memory=1000))
+    verdicts = []
+    for surge in ("Required", "Preferred"):
+        parsed = msgspec.convert({**spec, "canary": {"surge": surge}}, ModelSpec)
+        verdicts.append(placement.judge(small, placement.asked(parsed, ())).reason)
+    assert verdicts == [Reason.INSUFFICIENT_MEMORY, Reason.FITS]
