@@ -224,7 +224,9 @@ def _not_started(view: View, starting: Outcome, token: str, reason: str, message
 
 
 def _in_canary(view: View) -> bool:
-    return view.progress.steps_opened > 0 and bool(view.order.canary.steps) and view.order.mode is Mode.CANARY
+    progress = view.progress
+    opened = progress.step is not None or progress.index > 0 or progress.kills > 0
+    return opened and bool(view.order.canary.steps) and view.order.mode is Mode.CANARY
 
 
 def canary_steps(view: View) -> Outcome | None:
