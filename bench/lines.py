@@ -223,7 +223,6 @@ class Lines:
         )
         if data is not None:
             text += f"Content-Type: {MERGE}\r\n"
-        text += "Accept-Encoding: gzip, deflate\r\n"
         if data is not None:
             text += f"Content-Length: {len(data)}\r\n"
         return (text + "\r\n").encode()

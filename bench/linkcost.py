@@ -1,7 +1,7 @@
 """What a site costs its link in a day on which nothing happens, request by request, from the kernel's own counts.
 
-A day has 720 beats, a look at policy and registry credential every 15 minutes, and traffic figures as often, which
-come back once more through the watch. Bytes are those of IP: TLS and packet headers are in.
+A day has 720 beats with a word between each two, a look at policy and registry credential every hour, and traffic
+figures as often, which come back once more through the watch. Bytes are those of IP: TLS and packet headers are in.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from edgefleet.kube import kinds
 from bench.lines import Lines
 
 BEATS: Final = 720
-QUARTERS: Final = 96
+HOURS: Final = 24
 _SETTLE: Final = 0.3
 """Seconds until the last acknowledgement is through."""
 
@@ -39,10 +39,10 @@ class Cost:
 
     def day(self, *, kept: bool) -> int:
         """Bytes of a day; `kept`: one connection is kept open between beats."""
-        quarter = self.look + self.figures + self.echo
+        hourly = self.look + self.figures + self.echo
         if kept:
-            return BEATS * (self.beat + self.keep) + QUARTERS * quarter
-        return BEATS * (self.beat + self.connection) + QUARTERS * (quarter + 2 * self.connection)
+            return BEATS * (self.beat + self.keep) + HOURS * hourly
+        return BEATS * (self.beat + self.connection) + HOURS * (hourly + 2 * self.connection)
 
 
 async def measure(site: str, lines: Lines, order: str) -> Cost:

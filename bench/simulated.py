@@ -37,7 +37,7 @@ from bench.lines import Lines, LinkError, RefusedError
 
 SETTLE: Final = 2.0
 """Seconds the agent waits before it says anew what it is: several reasons come together."""
-_AGENT_EVERY: Final = 900.0
+_AGENT_EVERY: Final = 3600.0
 _WATCH: Final = (1800, 3600)
 _RETRY: Final = 2.0
 _LONGEST_RETRY: Final = 30.0

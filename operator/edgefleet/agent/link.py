@@ -38,7 +38,7 @@ _WATCH: Final = Pace(shortest=1800.0, longest=3600.0, first_pause=1.0, longest_p
 _FIRST_RETRY: Final = 2.0
 _LONGEST_RETRY: Final = 30.0
 _REJOIN_EVERY: Final = 300.0
-_AGENT_EVERY: Final = 900.0
+_AGENT_EVERY: Final = 3600.0
 
 
 class Link:

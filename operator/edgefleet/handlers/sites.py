@@ -160,6 +160,8 @@ class Sites:
         return made
 
     async def _status(self, site: SiteObject, want: SiteStatus) -> float | None:
+        if want == site.status:
+            return None
         live = {
             "metadata": {
                 "name": site.meta.name,

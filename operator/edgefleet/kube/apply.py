@@ -27,7 +27,7 @@ def difference(live: Mapping[str, Any], want: Mapping[str, Any], *, prune: bool)
         if value is None:
             if have is not _ABSENT and have is not None:
                 patch[key] = None
-        elif isinstance(value, Mapping) and isinstance(have, Mapping):
+        elif isinstance(value, dict) and isinstance(have, dict):  # a Mapping takes five times as long to ask
             inner = difference(have, value, prune=prune)
             if inner:
                 patch[key] = inner
@@ -40,7 +40,7 @@ def difference(live: Mapping[str, Any], want: Mapping[str, Any], *, prune: bool)
 
 def _whole(value: Any) -> Any:
     """A value for a place where there was none: nulls inside would only be noise."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: _whole(inner) for key, inner in value.items() if inner is not None}
     return value
 

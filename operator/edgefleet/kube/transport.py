@@ -5,8 +5,10 @@ import contextlib
 import socket
 import ssl
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, cast
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -37,6 +39,7 @@ class Transport:
         self.server: str = settings.host.rstrip("/")
         self.server_date = ""
         self._settings = settings
+        self._proxy = settings.proxy or _proxy_of_environment(self.server)
         self._context = context
         self._agent = agent
         self._timeout = timeout
@@ -116,8 +119,8 @@ class Transport:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         what = f"{method} {path}"
         extra: dict[str, Any] = {}
-        if self._settings.proxy:
-            extra["proxy"] = self._settings.proxy
+        if self._proxy:
+            extra["proxy"] = self._proxy
         if self._settings.tls_server_name:
             extra["server_hostname"] = self._settings.tls_server_name
         try:
@@ -159,7 +162,10 @@ class Transport:
                 socket_factory=self._socket,
             )
             self._session = aiohttp.ClientSession(
-                connector=connector, trust_env=True, read_bufsize=_LINE_BYTES
+                connector=connector,
+                read_bufsize=_LINE_BYTES,
+                # what an API server would pack is megabytes on a fast network; to a site it says little
+                skip_auto_headers=("Accept-Encoding",),
             )
         return self._session
 
@@ -173,6 +179,14 @@ class Transport:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, self._keepalive)
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
         return made
+
+
+def _proxy_of_environment(server: str) -> str | None:
+    """The proxy for a server by HTTPS_PROXY and friends, asked once: aiohttp would, in a thread, at each request."""
+    where = urlsplit(server)
+    if not where.hostname or urllib.request.proxy_bypass(where.hostname):
+        return None
+    return urllib.request.getproxies().get(where.scheme)
 
 
 def _refusal(what: str, answer: aiohttp.ClientResponse, raw: bytes) -> errors.ApiError:

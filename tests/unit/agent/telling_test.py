@@ -25,7 +25,7 @@ ROWS = [
     ("the first report", None, SERVING, 0, True),
     ("the same again", SERVING, SERVING, 5000, False),
     ("more traffic, a minute later", SERVING, msgspec.structs.replace(SERVING, traffic=Traffic(requests=99)), 60, False),
-    ("more traffic, twenty minutes later", SERVING, msgspec.structs.replace(SERVING, traffic=Traffic(requests=99)), 1200, True),
+    ("more traffic, an hour and a half later", SERVING, msgspec.structs.replace(SERVING, traffic=Traffic(requests=99)), 5400, True),
     ("another stage", SERVING, CANARY, 0, True),
     ("more requests of a canary step", CANARY, msgspec.structs.replace(CANARY, message="20 requests", canary=CanaryProgress(step=0, steps=3, weight=10, requests=20)), 5, False),
     ("the next canary step", CANARY, msgspec.structs.replace(CANARY, canary=CanaryProgress(step=1, steps=3, weight=50)), 5, True),
