@@ -3,18 +3,22 @@
 The seed fixes what happens; when it meets the operator is left to the machine, so a failure is told with its record.
 """
 
+import asyncio
 import contextlib
 import os
 import random
+import signal
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import hub_chart
-from support.aftermath import all_is_as_it_should, at_rest, nothing_was_broken
+from support.aftermath import all_is_as_it_should, at_rest, nothing_was_broken, picture
 from support.cluster import admin
-from support.fake_agent import ca_of
-from support.hub import Fleet, Operator, Shelf
+from support.fake_agent import Plan, ca_of
+from support.hub import Fleet, Operator, Shelf, digest
 from support.storms import HEARTBEAT, Record, Step, Storm, history, plans
 from support.weather import Weather
 
@@ -23,6 +27,14 @@ pytestmark = pytest.mark.cluster
 SEED = 20260101
 LENGTH = 14
 BUNDLES = 6
+SETTLED = (
+    Step("apply", number=0),
+    Step("apply", number=1),  # fails at b
+    Step("policy", number=0),
+    Step("apply", number=2),
+    Step("relabel", "a", 1),
+    Step("apply", number=3),  # fails at c
+)
 
 
 @contextlib.asynccontextmanager
@@ -54,8 +66,17 @@ async def storm(
                     yield Storm(fleet, operator, weather, plan, bundles, hurry), record
             finally:
                 weather.calm = True
-                operator.stop()
+                _end(operator, plan)
                 print(operator.tail(60))  # shown by pytest when the test failed
+
+
+def _end(operator: Operator, plan: Path) -> None:
+    """Stop the operator; on a machine too busy for that, end its present life too."""
+    try:
+        operator.stop()
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int((plan / "life").read_text()), signal.SIGKILL)
 
 
 async def lived(api_server: Path, shelf: Shelf, folder: Path, seed: int, steps: list[Step]) -> str:
@@ -77,6 +98,39 @@ async def test_a_history_in_bad_weather_breaks_no_promise_and_comes_to_rest(
     api_server: Path, shelf: Shelf, tmp_path: Path
 ) -> None:
     print(await lived(api_server, shelf, tmp_path, SEED, history(SEED, LENGTH, BUNDLES)))
+
+
+@pytest.mark.timeout(400)
+async def test_bad_weather_changes_nothing_about_how_things_end(
+    api_server: Path, shelf: Shelf, tmp_path: Path
+) -> None:
+    """The same steps in good weather and in bad, each left to come to rest: the same fleet after each."""
+    ends: dict[bool, list[Any]] = {}
+    for calm in (True, False):
+        (folder := tmp_path / f"calm-{calm}").mkdir()
+        async with storm(api_server, shelf, folder, SEED) as (life, record):
+            fails = {"b": life.bundles[1], "c": life.bundles[3]}
+            for short, agent in life.fleet.agents.items():
+                bad = [digest(fails[short])] if short in fails else []
+                agent.plan = Plan(fails=dict.fromkeys(bad, "GoldenDisagrees"))
+            ends[calm] = [await _end_of(life, step, calm=calm) for step in SETTLED]
+            nothing_was_broken(record)
+            print(dict(life.weather.log), life.kills)
+    for number, step in enumerate(SETTLED):
+        assert ends[True][number] == ends[False][number], f"{step} ended differently in bad weather"
+
+
+async def _end_of(life: Storm, step: Step, *, calm: bool) -> Any:
+    """One step, in bad weather with the operator killed on the way, and what comes of it."""
+    life.weather.calm = calm
+    await life.do(step)
+    if not calm:
+        await asyncio.sleep(life.hurry.uniform(0.5, 3.0))
+        await life.do(Step("kill"))
+        await asyncio.sleep(life.hurry.uniform(0.5, 3.0))
+    await life.quiet()
+    await at_rest(life.fleet, seconds=90)
+    return await picture(life.fleet, life.bundles)
 
 
 @pytest.mark.soak

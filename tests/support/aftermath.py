@@ -163,3 +163,26 @@ async def all_is_as_it_should(fleet: Fleet) -> dict[str, Any]:
             )
     assert model["status"]["sites"]["healthy"] <= serving, "I7"
     return {"ready": ready["reason"], "stalled": stalled["status"], "serving": serving}
+
+
+async def picture(fleet: Fleet, bundles: list[str]) -> dict[str, Any]:
+    """What came of everything, without what differs from life to life: bundles by their place in the list."""
+    model, rollouts = await fleet.model(MODEL), await fleet.rollouts(MODEL)
+    orders = {raw["metadata"]["namespace"]: raw for raw in await _orders(fleet)}
+    ready = next(item for item in model["status"]["conditions"] if item["type"] == conditions.READY)
+    sites = {}
+    for short, agent in fleet.agents.items():
+        order = orders.get(agent.namespace)
+        active = agent._active.get(names.order_name(fleet.namespace, MODEL))
+        asked = (order["spec"]["state"], bundles.index(order["spec"]["bundle"])) if order else None
+        sites[short] = (asked, bundles.index(active.bundle) if active else None)
+    attempts = [
+        (
+            bundles.index(raw["spec"]["bundle"]),
+            raw["spec"]["attempt"],
+            raw["status"].get("outcome", ""),
+            sorted(item["site"].rpartition("-")[2] for item in raw["status"].get("failures", ())),
+        )
+        for raw in rollouts
+    ]
+    return {"ready": (ready["status"], ready["reason"]), "sites": sites, "attempts": attempts}
