@@ -198,39 +198,7 @@ def _offers_fit(hub: Hub, newest: RolloutObject, decision: ModelDecision) -> Non
         busy = _online(hub, name) and not (_healthy(raw) or failed or silent or standing or set_aside)
         in_flight += busy
     assert in_flight + len(new) <= most, f"I2: {len(new)} offers while {in_flight} are in flight, {most} may"
-    _rate_is_kept(hub, newest, len(new))
-    _holds_are_kept(hub, newest, [write.site for write in new])
     assert not hub.model["spec"].get("paused"), "an offer while paused"
-
-
-def _rate_is_kept(hub: Hub, newest: RolloutObject, new: int) -> None:
-    """No more offers within a minute than the rate ever allows."""
-    assert hub.model is not None
-    rate = hub.model["spec"].get("rollout", {}).get("rate")
-    if rate is None:
-        return
-    most = rate["perMinute"] if rate["factor"] == 1 else rate["maxPerMinute"]
-    ages = [
-        (hub.now - units.instant(raw["spec"]["offeredAt"])).total_seconds()
-        for raw in hub.orders.values()
-        if raw["spec"]["rollout"] == newest.meta.name
-        and raw["spec"]["state"] == "Run"
-        and raw["spec"]["wave"]
-    ]
-    recent = sum(0 <= age < 59 for age in ages)
-    assert recent + new <= most, f"rate: {new} offers after {recent} within a minute, {most} allowed"
-
-
-def _holds_are_kept(hub: Hub, newest: RolloutObject, offered: list[str]) -> None:
-    """Nobody in a held cohort is offered what it is held for."""
-    for hold in newest.status.holds:
-        key, _, value = hold.cohort.partition("=")
-        for name in offered:
-            labels = hub.sites[name]["metadata"]["labels"]
-            facts = hub.agents[name]["status"].get("inventory", {})
-            assert labels.get(key, facts.get(key)) != value, (
-                f"{name} is offered what {hold.cohort} is held for"
-            )
 
 
 def _placed(hub: Hub, name: str) -> bool:
