@@ -5,6 +5,7 @@ selects only what is ready · I12 clock steps change no verdict but windows'.
 Every history ends at rest within ten simulated minutes once it is left alone and its windows are open.
 """
 
+import os
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -30,7 +31,13 @@ from edgefleet.core.window import ALWAYS, NO_WINDOWS, SHUT, Windows
 from edgepod.contract import SelfTestReport
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from support.site import Behaviour, Site, environment, order
 
 _S = TypeVar("_S", bound=msgspec.Struct)
@@ -327,3 +334,19 @@ History.TestCase.settings = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+def test_no_long_history_of_a_site_breaks_a_promise() -> None:
+    """Other histories each time: HISTORIES of them (default 2000), longer ones."""
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        History,
+        settings=settings(
+            max_examples=int(os.environ.get("HISTORIES", "2000")),
+            stateful_step_count=60,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        ),
+    )
