@@ -81,7 +81,7 @@ def watch(
     status = rollout.status
     counts = msgspec.structs.replace(status.counts, failed=ledger.total)
     status = msgspec.structs.replace(status, failures=ledger.listed, counts=counts)
-    if policy.cohorts is None and not status.holds:
+    if not status.holds and (policy.cohorts is None or not ledger.known):
         return status
     evidence = Evidence(
         failures=ledger.known,

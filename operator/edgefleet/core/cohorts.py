@@ -71,9 +71,13 @@ def of(view: SiteView, keys: Iterable[str], variant: str = "") -> tuple[str, ...
 
 def held_values(holds: Iterable[CohortHold]) -> Held:
     """Holds by key, to be looked up for many sites."""
+    return _by_key(hold.cohort for hold in holds)
+
+
+def _by_key(cohorts: Iterable[str]) -> Held:
     found: dict[str, set[str]] = {}
-    for hold in holds:
-        key, _, of_key = hold.cohort.partition("=")
+    for cohort in cohorts:
+        key, _, of_key = cohort.partition("=")
         found.setdefault(key, set()).add(of_key)
     return {key: frozenset(values) for key, values in found.items()}
 
@@ -139,7 +143,7 @@ class Ruling:
 
 def judge(spec: Cohorts | None, before: tuple[CohortHold, ...], evidence: Evidence, time: str) -> Ruling:
     """Hold cohorts in which too many sites failed. What was held before stays held."""
-    if spec is None and not before:
+    if not before and (spec is None or not evidence.failures):
         return Ruling()
     return _Judge(spec, before, evidence, time).ruling()
 
@@ -153,26 +157,22 @@ class _Judge:
         self.spec = spec
         self.time = time
         self.failures = evidence.failures
-        keys = dict.fromkeys(
-            [*(spec.by if spec else ()), *(hold.cohort.partition("=")[0] for hold in before)]
-        )
-        self.members: dict[str, set[str]] = {}
-        for view in evidence.placed:
-            for cohort in of(view, keys):
-                self.members.setdefault(cohort, set()).add(view.name)
-        failed = {failure.site for failure in evidence.failures}
-        self.healthy = _tally((view for view in evidence.healthy if view.name not in failed), keys)
-        self.coming = _tally(evidence.coming, keys)
-        self.half = len(evidence.placed) / 2
         self.holds = {hold.cohort: hold for hold in before}
-        self.sites = {name for cohort in self.holds for name in self.members.get(cohort, ())}
+        told = dict.fromkeys(cohort for failure in evidence.failures for cohort in failure.cohorts)
+        wanted = _by_key([*told, *self.holds])
+        failed = {failure.site for failure in evidence.failures}
+        self.members = _members(evidence.placed, wanted)
+        self.healthy = _members((view for view in evidence.healthy if view.name not in failed), wanted)
+        self.coming = _members(evidence.coming, wanted)
+        self.half = len(evidence.placed) / 2
+        self.sites = {name for cohort in self.holds for name in self.members[cohort]}
 
     def ruling(self) -> Ruling:
         """Judge all."""
         minority, waiting = True, set[str]()
         for cohort in self._suspects():
             failed, seen = self._counts(cohort, beside=self.holds)
-            fits = len(self.sites | self.members.get(cohort, set())) <= self.half
+            fits = len(self.sites | self.members[cohort]) <= self.half
             if self._over(failed, seen):
                 minority = minority and fits
                 if fits and len(self.holds) < MOST_HOLDS:
@@ -192,7 +192,7 @@ class _Judge:
             if cohort not in self.holds and cohort.partition("=")[0] in keys
         )
         telling = [c for c, failed in found.items() if failed >= LEAST_FAILED or self.coming[c]]
-        return sorted(telling, key=lambda cohort: (len(self.members.get(cohort, ())), cohort))
+        return sorted(telling, key=lambda cohort: (len(self.members[cohort]), cohort))
 
     def _counts(self, cohort: str, beside: Collection[str] = ()) -> tuple[int, int]:
         """Failed and seen sites of a cohort, without failures that other holds account for."""
@@ -200,7 +200,7 @@ class _Judge:
             cohort in failure.cohorts and not any(other in beside for other in failure.cohorts)
             for failure in self.failures
         )
-        return failed, failed + self.healthy[cohort]
+        return failed, failed + len(self.healthy[cohort])
 
     def _over(self, failed: int, seen: int) -> bool:
         spec = self.spec
@@ -218,7 +218,7 @@ class _Judge:
 
     def _hold(self, cohort: str) -> None:
         self.holds[cohort] = CohortHold(cohort=cohort, failed=0, seen=0, since=self.time)
-        self.sites |= self.members.get(cohort, set())
+        self.sites |= self.members[cohort]
 
     def _told(self, hold: CohortHold) -> CohortHold:
         """A hold with today's numbers, which never fall."""
@@ -233,8 +233,14 @@ class _Judge:
 _MESSAGE: Final = 1000
 
 
-def _tally(views: Iterable[SiteView], keys: Iterable[str]) -> Counter[str]:
-    found: Counter[str] = Counter()
+def _members(views: Iterable[SiteView], wanted: Held) -> Mapping[str, set[str]]:
+    """Names of the sites in each of these cohorts."""
+    found: dict[str, set[str]] = {
+        f"{key}={of_key}": set() for key, values in wanted.items() for of_key in values
+    }
     for view in views:
-        found.update(of(view, keys))
+        for key, values in wanted.items():
+            of_key = value(view, key)
+            if of_key in values:
+                found[f"{key}={of_key}"].add(view.name)
     return found

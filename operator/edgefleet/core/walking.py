@@ -67,7 +67,7 @@ class Walk:
     def judge_cohorts(self, ledger: Ledger) -> Ruling:
         """Hold what is to be held, before anything is counted."""
         look, self.failures = self.look, ledger.known
-        if look.policy.cohorts is None and not look.rollout.status.holds:
+        if not look.rollout.status.holds and (look.policy.cohorts is None or not ledger.known):
             return self.ruling
         begun = next((wave for wave in self.waves if not self._completed(wave.name)), None)
         coming = self._candidates(begun) if begun is not None and begun.name in self.known else []
