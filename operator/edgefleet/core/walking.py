@@ -6,17 +6,15 @@ status; nothing else is remembered.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 
-from edgefleet.core import cohorts, holding, opening, pacing, placement, units
-from edgefleet.core.cohorts import Evidence, Ruling, is_held
+from edgefleet.core import holding, limiting, opening, placement, units
+from edgefleet.core.cohorts import Ruling
 from edgefleet.core.failures import Ledger
 from edgefleet.core.fleet import SiteView
-from edgefleet.core.pacing import Pace
 from edgefleet.core.specs import Wave
 from edgefleet.core.statuses import Failure, WaveStatus
 from edgefleet.core.verdict import Verdict
@@ -70,23 +68,9 @@ class Walk:
         if not look.rollout.status.holds and (look.policy.cohorts is None or not ledger.known):
             return self.ruling
         begun = next((wave for wave in self.waves if not self._completed(wave.name)), None)
-        coming = self._candidates(begun) if begun is not None and begun.name in self.known else []
-        members = [view for view in look.fleet.counted if view.name in look.verdicts]
-        healthy = [view for view in members if cohorts.succeeded(view)]
-        done = {view.name for view in healthy}
-        evidence = Evidence(
-            failures=ledger.known,
-            healthy=healthy,
-            coming=[*(view for view in members if view.name not in done), *coming],
-            placed=look.fleet.counted,
-        )
-        self.ruling = cohorts.judge(
-            look.policy.cohorts, look.rollout.status.holds, evidence, units.timestamp(look.now)
-        )
-        if self.ruling.held:
-            self.held = frozenset(
-                v.name for v in look.fleet.counted if v.name in look.held or is_held(v, self.ruling.held)
-            )
+        candidates = self._candidates(begun) if begun is not None and begun.name in self.known else []
+        self.ruling = limiting.ruling(look, ledger, candidates)
+        self.held = limiting.held_sites(look, self.ruling)
         return self.ruling
 
     def count(self, ledger: Ledger) -> None:
@@ -94,20 +78,9 @@ class Walk:
         for view in self.look.fleet.counted:
             if view.name in self.look.verdicts and view.name not in self.held:
                 self.members[self.wave_of(view)].append(view)
-        excused = self._newly_excused(ledger)
+        excused = limiting.newly_excused(self.look, ledger, self.ruling)
         for wave in self.waves:
             self._keep(wave, self._counted(wave, ledger, excused))
-
-    def _newly_excused(self, ledger: Ledger) -> Mapping[str, int]:
-        """Failures by wave that a hold accounts for since this look."""
-        before = {hold.cohort for hold in self.look.rollout.status.holds}
-        had = {f.site for f in self.look.rollout.status.failures if not before.isdisjoint(f.cohorts)}
-        told = {failure.site for failure in (*self.look.rollout.status.failures, *ledger.added)}
-        return Counter(
-            failure.wave
-            for failure in ledger.known
-            if failure.site in told and failure.site not in had and self.ruling.excused(failure)
-        )
 
     def through(self) -> Hold | None:
         """Go through the waves until one holds. None: all are complete."""
@@ -202,36 +175,13 @@ class Walk:
         free = max(0, wave.max_concurrency - self.in_flight)
         heard = (view for view in candidates if view.online)
         ready = opening.choose(heard, min(room, free), free - self.patient, self.look.now)
-        pace = self._pace()
+        pace = limiting.pace(self.look, self.failures, self._healthy())
         chosen = ready if pace is None else ready[: pace.room]
         if pace is not None and len(chosen) < len(ready):
             self.next_at = pace.next_at(len(chosen))
         self.admitted.update((view.name, wave.name) for view in chosen)
         self.in_flight += len(chosen)
         return len(chosen)
-
-    def _pace(self) -> Pace | None:
-        """Offers of the last minute, those included that have failed since. `finish` is a person's word that it is fine."""
-        rate, rollout = self.look.policy.rate, self.look.rollout
-        if rate is None or rollout.spec.finish:
-            return None
-        name = rollout.meta.name
-        orders = (view.running for view in self.look.fleet.views if view.running is not None)
-        offered = [order.offered_at for order in orders if order.rollout == name]
-        gone = [failure.time for failure in self.failures if failure.site not in self.look.verdicts]
-        return pacing.pace(
-            pacing.per_minute(rate, self._healthy()), pacing.MINUTE, (*offered, *gone), self.look.now
-        )
-
-    def _limited(self, hold: Hold) -> Hold:
-        """The same hold, if it is the rate that keeps offers back: with when it goes on."""
-        rate = self.look.policy.rate
-        if rate is None or self.next_at is None:
-            return hold
-        healthy = self._healthy()
-        text = holding.rate_limited(pacing.per_minute(rate, healthy), healthy, self.next_at)
-        left = (self.next_at - self.look.now).total_seconds()
-        return replace(hold, message=f"{hold.message}; {text}", changes_in=max(left, 0.0))
 
     def _healthy(self) -> int:
         """Sites of the rollout on which its revision serves."""
@@ -252,7 +202,7 @@ class Walk:
             return status, holding.standing(self.look)
         if busy or working or shut:
             text = f"{numbers}, {holding.who_works(self.look, busy, working, shut)}"
-            return status, self._limited(Hold("WaveRunning", text))
+            return status, limiting.said(self.look, Hold("WaveRunning", text), self._healthy(), self.next_at)
         if status.healthy < need:
             return status, Hold("NotEnoughSites", f"{numbers}: {holding.who_acts(status, expected)}")
         return self._soak(wave, status, need)
