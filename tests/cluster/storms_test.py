@@ -100,7 +100,8 @@ async def test_a_history_in_bad_weather_breaks_no_promise_and_comes_to_rest(
     print(await lived(api_server, shelf, tmp_path, SEED, history(SEED, LENGTH, BUNDLES)))
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.soak
+@pytest.mark.timeout(0)
 async def test_bad_weather_changes_nothing_about_how_things_end(
     api_server: Path, shelf: Shelf, tmp_path: Path
 ) -> None:
