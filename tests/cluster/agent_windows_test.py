@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from edgefleet.core.order import Mode
+from edgefleet.core.order import Mode, to_wire
 from edgefleet.kube import kinds
 from edgefleet.kube.client import Object
 from support.agents import SiteLab, order
@@ -163,3 +163,26 @@ async def test_a_download_is_as_slow_as_its_limit_stops_with_its_window_and_goes
 
 async def _arrived(lab: SiteLab, size: int) -> bool:
     return parts(lab) >= size
+
+
+async def test_a_box_without_a_hub_obeys_the_windows_of_its_own_edge_agent(
+    api_server: Path, site_api_server: Path, shelf: Shelf
+) -> None:
+    async with SiteLab.open(api_server, site_api_server, shelf) as lab:
+        hub = ("EDGEFLEET_HUB", "EDGEFLEET_SITE", "EDGEFLEET_JOIN")
+        settings = lab.agent.environment.items()
+        lab.agent.environment = {key: value for key, value in settings if not key.startswith(hub)}
+        lab.agent.start()
+        await lab.says("Joined", "False", "NoHub")
+        await lab.site_api.merge_patch(
+            kinds.EDGE_AGENT, lab.models, "site", {"spec": {"windows": {"update": away()}}}
+        )
+        await eventually(lambda: _journal_has_windows(lab), "the journal has the windows", seconds=60)
+        wanted = order(await shelf.bundle())
+        body = {"metadata": {"name": "team.digits"}, "spec": to_wire(wanted)}
+        await lab.site_api.create(kinds.EDGE_DEPLOYMENT, lab.models, body)
+        await here(lab, "Staged", "WindowClosed")
+
+        await lab.site_api.merge_patch(kinds.EDGE_AGENT, lab.models, "site", {"spec": {"windows": None}})
+        await here(lab, "Serving", "Serving")
+        assert await lab.selected() == wanted.revision

@@ -4,13 +4,14 @@ Pods: see support.agents.Kubelet.
 """
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from edgefleet.core import names
 from edgefleet.kube import kinds
 from support.agents import Behaviour, SiteLab
-from support.cluster import eventually
+from support.cluster import condition, eventually
 from support.fake_agent import join_token
 from support.hub import Fleet, Shelf
 
@@ -85,3 +86,36 @@ async def test_a_deleted_model_is_taken_away_and_nothing_stays_stuck(
         return not left
 
     await eventually(gone, "model, orders, mirrors and workloads are gone", seconds=60)
+
+
+async def test_windows_of_an_edge_site_reach_the_site_and_are_obeyed(
+    lab: SiteLab, fleet: Fleet, shelf: Shelf
+) -> None:
+    """A model comes in at once, is installed when the update window opens, and goes back outside of it."""
+    opens = datetime.now(UTC) + timedelta(hours=6)
+    away = [{"schedule": f"{opens.minute} {opens.hour} * * *", "duration": "1h"}]
+    await fleet.connectivity("shop", "Online")
+    await fleet.apply("digits", await shelf.bundle(), canary=CANARY)
+    first = (await fleet.ready("digits", seconds=90))["status"]["currentRevision"]
+
+    async def windows(found: object) -> None:
+        site = fleet.name("shop")
+        await fleet.api.merge_patch(kinds.EDGE_SITE, None, site, {"spec": {"windows": found}})
+
+    await windows({"update": away})
+    lab.kubelet.otherwise = Behaviour(errors=0.5)
+    await fleet.apply("digits", await shelf.bundle(), canary=CANARY)
+
+    async def told() -> bool:
+        text = condition(await fleet.model("digits"), "Ready").get("message", "")
+        return "1 waiting for its window, the next opens at 20" in text
+
+    await eventually(told, "the model waits for the window", seconds=90)
+    order = await fleet.order("shop", "digits")
+    assert order is not None
+    assert (order["status"]["stage"], order["status"]["reason"]) == ("Staged", "WindowClosed")
+    assert await selected(lab, fleet) == first
+
+    await windows(None)
+    await fleet.until("digits", "Stalled", "True", "RolledBack", seconds=90)
+    assert await selected(lab, fleet) == first

@@ -51,6 +51,7 @@ class Agent:
         self._pods = Pods(settings.pod_port)
         self._kubernetes = ""
         self._told: tuple[Condition, ...] = ()
+        self._windows_told: dict[str, Any] = {}
         store = Store(settings.store)
         self.policy = SitePolicy(self.journal, Clock(), settings.jurisdiction)
         self._fetcher = Fetcher(store, settings.trust, settings.registry, self._inventory, self.ring)
@@ -173,10 +174,20 @@ class Agent:
         while True:
             try:
                 await self._read_version()
+                if self.link is None and await self._mirrors.obey():
+                    self._obey_policy()
                 await self._mirrors.agent(await self.describe())
+                self._tell_of_windows()
             except (errors.ApiError, JournalError) as error:
                 log.info("Own status not written", extra={"error": str(error)})
             await asyncio.sleep(_MIRROR_EVERY)
+
+    def _tell_of_windows(self) -> None:
+        """Let the hub know when a window has opened or closed here."""
+        found = self.policy.status()
+        if self.link is not None and found != self._windows_told:
+            self._windows_told = found
+            self.link.news()
 
     async def _read_version(self) -> None:
         if not self._kubernetes:

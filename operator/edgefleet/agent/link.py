@@ -100,6 +100,10 @@ class Link:
         """Have a report sent when it is worth it."""
         self._outbox.put(name, report)
 
+    def news(self) -> None:
+        """Have the agent's own status sent."""
+        self._agent_now.set()
+
     # -- the link ----------------------------------------------------------------------------------------
     async def run(self) -> None:
         """Join, hold the link, join again; for ever."""

@@ -94,6 +94,21 @@ class Mirrors:
                 self._api, kinds.EDGE_DEPLOYMENT, self._namespace, name, uid=live["metadata"]["uid"]
             )
 
+    async def obey(self) -> bool:
+        """Take the policy from the EdgeAgent here, for a site without a hub. Returns whether it is another one.
+
+        Raises ApiError, JournalError.
+        """
+        try:
+            live = await self._api.get(kinds.EDGE_AGENT, self._namespace, names.AGENT)
+        except errors.NotFound:
+            return False
+        found = Policy(spec=live.get("spec") or {}, generation=live["metadata"]["generation"])
+        if found.spec == self._journal.policy.spec:
+            return False
+        await self._journal.set_policy(found)
+        return True
+
     async def agent(self, status: dict[str, Any]) -> None:
         """Mirror the EdgeAgent. Raises ApiError."""
         spec = self._journal.policy.spec or {"heartbeatInterval": "120s"}
