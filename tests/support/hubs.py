@@ -17,6 +17,7 @@ from edgefleet import schedule
 from edgefleet.core import model_pass, names, parse, quarantine, units
 from edgefleet.core.decisions import Finalizer, ModelDecision, OrderWrite, RolloutCreate, RolloutPatch
 from edgefleet.core.seen import BundleCheck, ModelSeen, SiteObject
+from edgefleet.core.statuses import VariantNeeds
 from edgefleet.core.window import Windows
 
 Raw = dict[str, Any]
@@ -108,6 +109,8 @@ class Hub:
     started: datetime = START - timedelta(days=1)
     check: BundleCheck | None = None
     """None: every bundle is found and signed."""
+    needs: tuple[VariantNeeds, ...] = ()
+    """What the variants of every bundle ask of a site."""
     crd_deleting: bool = False
     pod_image: str = IMAGE
     versions: Iterator[int] = field(default_factory=lambda: iter(range(1, 10**9)))
@@ -241,7 +244,11 @@ class Hub:
             return None
         reference = self.model["spec"]["bundle"]
         return BundleCheck(
-            bundle=reference, ok=True, version=version_of(reference), variants=("int8", "fp32")
+            bundle=reference,
+            ok=True,
+            version=version_of(reference),
+            variants=("int8", "fp32"),
+            needs=self.needs,
         )
 
     def _writes(self, decision: ModelDecision) -> list[Any]:

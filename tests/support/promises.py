@@ -194,7 +194,7 @@ def _offers_fit(hub: Hub, newest: RolloutObject, decision: ModelDecision) -> Non
         failed = any(item["revision"] == spec["revision"] for item in said.get("refused", ()))
         silent = (hub.now - units.instant(spec["offeredAt"])).total_seconds() > 600 and not _matching(raw)
         standing = _matching(raw) and said.get("stage") in ("Blocked", "Rejected", "RolledBack")
-        set_aside = site["spec"].get("cordoned") or not _placed(hub, name)
+        set_aside = site["spec"].get("cordoned") or not _placed(hub, name) or _unfit(hub, name)
         busy = _online(hub, name) and not (_healthy(raw) or failed or silent or standing or set_aside)
         in_flight += busy
     assert in_flight + len(new) <= most, f"I2: {len(new)} offers while {in_flight} are in flight, {most} may"
@@ -206,7 +206,15 @@ def _placed(hub: Hub, name: str) -> bool:
         return False
     expressions = hub.model["spec"]["placement"]["siteSelector"].get("matchExpressions", ())
     ring = hub.sites[name]["metadata"]["labels"].get("ring")
-    return all(ring in item["values"] for item in expressions)
+    allowed = hub.model["spec"]["placement"].get("jurisdictions", ())
+    here = hub.sites[name]["spec"].get("jurisdiction", "")
+    return all(ring in item["values"] for item in expressions) and (not allowed or here in allowed)
+
+
+def _unfit(hub: Hub, name: str) -> bool:
+    """Whether a site is known to lack a feature that each variant needs."""
+    have = hub.agents[name]["status"].get("inventory", {}).get("cpuFeatures", ())
+    return bool(have) and bool(hub.needs) and all(set(item.cpu_features) - set(have) for item in hub.needs)
 
 
 def _completion_is_earned(hub: Hub, newest: RolloutObject, wave: WaveStatus) -> None:
@@ -289,7 +297,7 @@ def _all_serve_what_they_should(hub: Hub, sims: dict[str, Site]) -> None:
         if hub.model is None or hub.model["spec"].get("paused"):
             continue
         newest = max(hub.rollouts.values(), key=lambda raw: raw["spec"]["number"])
-        if newest["spec"]["desired"] == "Paused":
+        if newest["spec"]["desired"] == "Paused" or _unfit(hub, name):
             continue
         good = sorted(
             (raw for raw in hub.rollouts.values() if raw["status"].get("outcome") == "Complete"),

@@ -1,7 +1,6 @@
 """`edgefleet bundle …`."""
 
 import asyncio
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +19,8 @@ from edgefleet.bundle.oci import Registry
 from edgefleet.bundle.pull import examine
 from edgefleet.bundle.reference import Reference
 from edgefleet.bundle.trust import TrustError
-from edgefleet.cli import bundle_view
+from edgefleet.cli import bundle_view, registries
+from edgefleet.cli.registries import registry_options
 from edgefleet.core import units
 
 if TYPE_CHECKING:
@@ -45,14 +45,6 @@ class _Text(click.ParamType[Any]):
             return self._parser(value)
         except ValueError as error:
             return self.fail(str(error), param, ctx)
-
-
-def _registry_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what every command that speaks to a registry takes."""
-    command = click.option("--plain-http", is_flag=True, help="Speak to this registry without TLS.")(command)
-    return click.option(
-        "--ca-file", type=_EXISTING, help="PEM file of authorities to believe besides the system's."
-    )(command)
 
 
 @click.group()
@@ -94,7 +86,7 @@ def bundle() -> None:
 )
 @click.option("--time-limit", type=_Text("duration", units.duration), default="5m", show_default=True)
 @click.option("--memory-limit", type=_Text("quantity", units.quantity), default="6Gi", show_default=True)
-@_registry_options
+@registry_options
 def build(
     model: Path,
     name: str,
@@ -142,13 +134,13 @@ def build(
         if output is not None:
             _write(packed, output)
         if target is not None:
-            _push(packed, target, _options(target, plain_http, ca_file))
+            _push(packed, target, registries.options(target, plain_http, ca_file))
 
 
 @bundle.command()
 @click.argument("ref")
 @click.option("--json", "as_json", is_flag=True, help="Print bundle.json as it is read.")
-@_registry_options
+@registry_options
 def inspect(ref: str, as_json: bool, plain_http: bool, ca_file: Path | None) -> None:
     """Show what a bundle says of itself. REF: oci://host/repository[:tag|@sha256:…], or a folder (OCI layout).
 
@@ -170,7 +162,7 @@ def inspect(ref: str, as_json: bool, plain_http: bool, ca_file: Path | None) -> 
     help="Public key (PEM), or a folder of them.",
 )
 @click.option("--deep", is_flag=True, help="Fetch every model and check its digest too.")
-@_registry_options
+@registry_options
 def verify(ref: str, trust: Path, deep: bool, plain_http: bool, ca_file: Path | None) -> None:
     """Verify that a bundle is whole and signed by a trusted key, as hub and sites do."""
     try:
@@ -229,7 +221,7 @@ def _place(ref: str, plain_http: bool, ca_file: Path | None) -> _Place:
         layout = Layout(Path(ref))
         return _Place(layout.reference(), layout=layout)
     reference = parse(ref)
-    return _Place(reference, options=_options(reference, plain_http, ca_file))
+    return _Place(reference, options=registries.options(reference, plain_http, ca_file))
 
 
 async def _claims(place: _Place) -> Claims:
@@ -257,16 +249,3 @@ async def _verify(place: _Place, keys: Trust, deep: bool) -> BundleInfo:
 
 def _files(config: BundleConfig) -> tuple[File, ...]:
     return (config.golden.file, *(variant.file for variant in config.variants))
-
-
-def _options(reference: Reference, plain_http: bool, ca_file: Path | None) -> RegistryOptions:
-    """Credentials come from docker's own file."""
-    path = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
-    try:
-        return RegistryOptions.create(
-            plain_http=reference.host if plain_http else "",
-            ca_file=ca_file,
-            docker_config=path.read_bytes() if path.is_file() else b"",
-        )
-    except ValueError as error:
-        raise click.ClickException(f"{path}: {error}") from error

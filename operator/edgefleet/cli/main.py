@@ -29,6 +29,8 @@ COMMANDS: Final[dict[str, Lazy]] = {
     "site": Lazy("edgefleet.cli.site", "site", "cli", "Let sites join, and show them."),
     "status": Lazy("edgefleet.cli.status", "status", "cli", "Show models, rollouts and sites."),
     "explain": Lazy("edgefleet.cli.explain", "explain", "cli", "Say why a model or a site is as it is."),
+    "plan": Lazy("edgefleet.cli.plan", "plan", "cli", "Say what applying an EdgeModel would do."),
+    "dump": Lazy("edgefleet.cli.explain", "dump", "cli", "Print the hub's objects for `explain -f`."),
     "rollout": Lazy(
         "edgefleet.cli.rollout", "rollout", "cli", "Approve, pause, abort, finish or retry a rollout."
     ),

@@ -1,7 +1,7 @@
 """The door of the hub's decisions about one EdgeModel."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import msgspec
@@ -37,6 +37,33 @@ SOON = 1.0
 REGISTRY_RETRY = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """A decision about an EdgeModel that is to run, and what it was drawn from."""
+
+    decision: ModelDecision
+    spec: ModelSpec
+    intent: Intent
+    fleet: Fleet
+    verdicts: Mapping[str, Verdict]
+    """Of all sites whose orders say to run something."""
+    attempts: Attempts
+    """As they were when it looked, with the outcomes that followed."""
+    look: Look | None
+    """At the running rollout; None: there is none, or a new one is about to start."""
+    hold: Hold | None
+    """Why the running rollout is where it is."""
+    orders: desired.Orders
+
+
+def reason_about(seen: ModelSeen, now: datetime) -> Reasoning | None:
+    """Decide, and keep what was thought on the way, for plan and explain. None: the model goes, or its spec is unreadable."""
+    model = seen.model
+    if model is None or model.meta.deleting or isinstance(model.spec, SpecError):
+        return None
+    return _Pass(seen, model, model.spec, now).reason()
+
+
 def decide_model(seen: ModelSeen, now: datetime) -> ModelDecision:
     """What to do about an EdgeModel, its rollouts and its orders. `now` is the hub's clock, with its zone."""
     model = seen.model
@@ -47,7 +74,7 @@ def decide_model(seen: ModelSeen, now: datetime) -> ModelDecision:
     finalizer = Finalizer.LEAVE if names.MODEL_FINALIZER in model.meta.finalizers else Finalizer.ADD
     if isinstance(model.spec, SpecError):
         return replace(unreadable.decide(seen, model, model.spec, now), finalizer=finalizer)
-    return replace(_Pass(seen, model, model.spec, now).decide(), finalizer=finalizer)
+    return replace(_Pass(seen, model, model.spec, now).reason().decision, finalizer=finalizer)
 
 
 # -- an EdgeModel that goes or is gone ----------------------------------------------------------------
@@ -103,7 +130,7 @@ class _Pass:
         self.fleet = fleet.survey(seen, spec, now)
         self.verdicts = {view.name: judge(view, now) for view in self.fleet.views if view.running is not None}
 
-    def decide(self) -> ModelDecision:
+    def reason(self) -> Reasoning:
         """Start an attempt, or move the present one and bring every order to its target."""
         found = attempts.survey(self.seen.rollouts)
         intent = attempts.intend(
@@ -111,7 +138,8 @@ class _Pass:
         )
         settled = attempts.survey(self._settled(found, intent))
         create = self._create(intent, found)
-        advance = None if create else self._advance(settled, intent)
+        look = None if create else self._look(settled, intent)
+        advance = None if look is None else advancing.advance(look)
         moved = attempts.survey(self._moved(settled, advance))
         orders = self._orders(moved, advance)
         hold = advance.hold if advance is not None else None
@@ -127,7 +155,7 @@ class _Pass:
             orders,
             self.now,
         )
-        return ModelDecision(
+        decision = ModelDecision(
             status=status.of_model(facts),
             create_rollouts=create,
             patch_rollouts=self._patches(moved, hold, intent),
@@ -136,6 +164,7 @@ class _Pass:
             delete_rollouts=history.prune(moved, self.fleet, self.spec.revision_history_limit),
             requeue_after=SOON if create else self._look_again(intent, hold, orders),
         )
+        return Reasoning(decision, self.spec, intent, self.fleet, self.verdicts, settled, look, hold, orders)
 
     def _create(self, intent: Intent, found: Attempts) -> tuple[RolloutCreate, ...]:
         """The attempt that is due. The next pass, which sees it, admits sites to it and ends the one before."""
@@ -161,11 +190,11 @@ class _Pass:
             before, outcome=outcome, completed_at=timestamp(self.now), paused_at=None
         )
 
-    def _advance(self, settled: Attempts, intent: Intent) -> Advance | None:
+    def _look(self, settled: Attempts, intent: Intent) -> Look | None:
         running = settled.running
         if running is None:
             return None
-        look = Look(
+        return Look(
             rollout=running,
             policy=self.spec.rollout,
             fleet=self.fleet,
@@ -181,7 +210,6 @@ class _Pass:
             paused=self._paused(settled),
             now=self.now,
         )
-        return advancing.advance(look)
 
     def _members(self, rollout: RolloutObject) -> dict[str, Verdict]:
         """Verdicts of the sites that count and whose orders belong to a rollout."""

@@ -93,6 +93,7 @@ class Asked:
 
 
 FITS: Final = Fit(Reason.FITS)
+_NOTHING_KNOWN: Final = Inventory()
 _NOT_SELECTED: Final = Fit(
     Reason.NOT_SELECTED, "its labels do not match spec.placement.siteSelector of the model"
 )
@@ -167,7 +168,7 @@ def _absent(site: SiteObject) -> Fit | None:
 
 def choose(ask: Asked, found: Inventory | None) -> VariantNeeds | None:
     """The variant a site would take, as far as the hub knows it; None: none of them, or they are not known."""
-    return next((item for item in ask.variants if not _lacking(item, ask, found or Inventory())), None)
+    return next((item for item in ask.variants if _runs(item, ask, found or _NOTHING_KNOWN)), None)
 
 
 def _unfit(found: Inventory | None, ask: Asked) -> Fit | None:
@@ -191,6 +192,19 @@ def _unfit(found: Inventory | None, ask: Asked) -> Fit | None:
     return None
 
 
+def _room(ask: Asked, found: Inventory) -> int:
+    """Bytes one pod may use; 0: not known."""
+    return ask.memory_limit if ask.memory_limit is not None else found.memory_bytes
+
+
+def _runs(variant: VariantNeeds, ask: Asked, found: Inventory) -> bool:
+    """Whether nothing is lacking; asked for every site, so it makes no words."""
+    have = found.cpu_features
+    return not 0 < _room(ask, found) < variant.memory_bytes and (
+        not have or all(name in have or not name.startswith(TOLD_FEATURES) for name in variant.cpu_features)
+    )
+
+
 def _lacking(variant: VariantNeeds, ask: Asked, found: Inventory) -> str:
     """What a site misses for a variant, in words; a feature sites do not tell of is left to the site."""
     have = found.cpu_features
@@ -199,7 +213,7 @@ def _lacking(variant: VariantNeeds, ask: Asked, found: Inventory) -> str:
         for name in variant.cpu_features
         if have and name.startswith(TOLD_FEATURES) and name not in have
     ]
-    room = ask.memory_limit if ask.memory_limit is not None else found.memory_bytes
+    room = _room(ask, found)
     if 0 < room < variant.memory_bytes:
         whose = "are there" if ask.memory_limit is None else "are its limit (spec.serving.resources)"
         lacking.append(f"{_mib(variant.memory_bytes)} of memory, {_mib(room)} {whose}")

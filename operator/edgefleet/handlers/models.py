@@ -15,6 +15,7 @@ from edgefleet.handlers.pen import Pen
 from edgefleet.kube import errors, kinds
 from edgefleet.kube.cache import Key
 from edgefleet.kube.client import Api, Object
+from edgefleet.kube.records import rollouts_of
 
 log = logging.getLogger(__name__)
 
@@ -66,28 +67,25 @@ class Models:
         return raw
 
     async def _rollouts(self, key: Key) -> dict[str, Object]:
-        """Every attempt at the model. Not by label: one that lost it would be made again and again."""
+        """Every attempt at the model."""
         try:
             found = await self._api.list(kinds.EDGE_ROLLOUT, key.namespace)
         except errors.NotFound:  # its CRD is gone
             return {}
-        return {raw["metadata"]["name"]: raw for raw in found if raw["spec"]["model"] == key.name}
+        return rollouts_of(key.name, found)
 
     async def _gather(self, key: Key, raw: Object | None, rollouts: dict[str, Object]) -> ModelSeen:
         model = parse.model(raw) if raw else None
         bundle = None
         if model and not isinstance(model.spec, SpecError) and not model.meta.deleting:
             bundle = self._bundles.outcome(key, model.spec.bundle)
-        return ModelSeen(
-            namespace=key.namespace,
-            name=key.name,
-            model=model,
-            rollouts=tuple(r for r in map(parse.rollout, rollouts.values()) if r is not None),
-            orders=self._seen.orders_of_model(*key),
-            sites=self._seen.all_sites(),
-            bundle=bundle,
+        return self._seen.model_seen(
+            key,
+            model,
+            rollouts.values(),
+            bundle,
             pod_image=self._pod_image,
-            operator_started=self._started,
+            started=self._started,
             crd_deleting=await self._crd_deleting(model),
         )
 

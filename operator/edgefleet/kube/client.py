@@ -174,13 +174,15 @@ class Api:
         *,
         name: str | None = None,
         sub: str | None = None,
+        dry_run: bool = False,
     ) -> Object:
         """Create an object, or post to the subresource `sub` of the object `name`.
 
+        With `dry_run` everything is checked and defaulted, and nothing is written.
         Raises AlreadyExists, Invalid (also for a field the server does not know) and the other ApiErrors.
         """
         whole = body if sub else {"apiVersion": kind.api_version, "kind": kind.name, **body}
-        return await self._write("POST", kind.path(namespace, name, sub), whole)
+        return await self._write("POST", kind.path(namespace, name, sub), whole, dry_run=dry_run)
 
     async def merge_patch(
         self,
@@ -207,10 +209,14 @@ class Api:
         body: Mapping[str, Any],
         *,
         sub: str | None = None,
+        dry_run: bool = False,
     ) -> Object:
-        """Replace an object or its subresource `sub`. Raises Conflict when its resourceVersion is not the latest."""
+        """Replace an object or its subresource `sub`. Raises Conflict when its resourceVersion is not the latest.
+
+        With `dry_run` everything is checked and defaulted, and nothing is written.
+        """
         whole = {"apiVersion": kind.api_version, "kind": kind.name, **body}
-        return await self._write("PUT", kind.path(namespace, name, sub), whole)
+        return await self._write("PUT", kind.path(namespace, name, sub), whole, dry_run=dry_run)
 
     async def delete(
         self,
@@ -238,8 +244,11 @@ class Api:
         *,
         content_type: str = "application/json",
         manager: str | None = None,
+        dry_run: bool = False,
     ) -> Object:
         query = {"fieldValidation": "Strict", "fieldManager": manager or self.manager}
+        if dry_run:
+            query["dryRun"] = "All"
         return await self.request(method, path, query, body, content_type=content_type)
 
     async def request(

@@ -10,6 +10,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
+from edgefleet.core.statuses import VariantNeeds
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -56,6 +57,7 @@ POLICIES: tuple[dict[str, Any], ...] = (
     },
     {"rate": {"perMinute": 1, "factor": 3, "every": 1, "maxPerMinute": 4}},
 )
+NEEDS = (VariantNeeds(name="int8", cpu_features=("avx512_vnni",)),)
 WHOLE = 10**6
 BANNED = ("RolledBack", "Aborted")
 
@@ -81,7 +83,7 @@ class Fleet(RuleBasedStateMachine):
     )
     def begin(self, policy: dict[str, Any], labels: list[dict[str, str]], draw: st.DataObject) -> None:
         """A fleet of two to eight sites, some of which, and some kinds of which, do not take some bundles."""
-        self.hub = Hub(model=model_raw(1, rollout=policy))
+        self.hub = Hub(model=model_raw(1, rollout=policy), needs=NEEDS)
         self.kinds = {soc: draw.draw(st.sets(st.sampled_from(BUNDLES), max_size=2)) for soc in "xy"}
         for name, own in zip(SITES, labels, strict=False):
             self._join(name, own, draw)
@@ -184,7 +186,20 @@ class Fleet(RuleBasedStateMachine):
     def refit(self, name: str, soc: str, firmware: str) -> None:
         """Another board, or another firmware on it."""
         if name in self.hub.agents:
-            self.hub.agents[name]["status"]["inventory"] = {"soc": soc, "firmware": firmware}
+            self.hub.agents[name]["status"].setdefault("inventory", {}).update(soc=soc, firmware=firmware)
+
+    @rule(name=st.sampled_from(SITES), jurisdiction=st.sampled_from(("EU", "US", "")))
+    def move(self, name: str, jurisdiction: str) -> None:
+        """A person says under whose law a site is."""
+        if name in self.hub.sites:
+            self.hub.sites[name]["spec"]["jurisdiction"] = jurisdiction
+
+    @rule(name=st.sampled_from(SITES), feature=st.booleans())
+    def equip(self, name: str, feature: bool) -> None:
+        """Another box: with what the newer bundles need, or without."""
+        if name in self.hub.agents:
+            found = self.hub.agents[name]["status"].setdefault("inventory", {})
+            found["cpuFeatures"] = ["avx2", *(["avx512_vnni"] if feature else [])]
 
     @rule(name=st.sampled_from(SITES), cordoned=st.booleans())
     def cordon(self, name: str, cordoned: bool) -> None:
@@ -215,11 +230,15 @@ class Fleet(RuleBasedStateMachine):
         """Waves are policy, read live."""
         self.hub.edit(rollout=policy)
 
-    @rule(rings=st.sampled_from(((), ("0",), ("0", "1"), ("0", "1", "2"))))
-    def place(self, rings: tuple[str, ...]) -> None:
-        """Another selector; the empty tuple stands for every site."""
+    @rule(
+        rings=st.sampled_from(((), ("0",), ("0", "1"), ("0", "1", "2"))),
+        jurisdictions=st.sampled_from(((), (), (), ("EU",), ("EU", "US"))),
+    )
+    def place(self, rings: tuple[str, ...], jurisdictions: tuple[str, ...]) -> None:
+        """Another selector; the empty tuple stands for every site, and for anywhere."""
         values = [{"key": "ring", "operator": "In", "values": list(rings)}] if rings else []
-        self.hub.edit(placement={"siteSelector": {"matchExpressions": values}})
+        placement = {"siteSelector": {"matchExpressions": values}}
+        self.hub.edit(placement=placement | ({"jurisdictions": list(jurisdictions)} if jurisdictions else {}))
 
     @rule(paused=st.booleans())
     def pause(self, paused: bool) -> None:

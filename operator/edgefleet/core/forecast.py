@@ -1,0 +1,78 @@
+"""Which wave would take which site, if every site did well: what the waves would do from now on, without doing it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from edgefleet.core import model_pass, placement, units, waves
+from edgefleet.core.decisions import RolloutCreate
+from edgefleet.core.fleet import SiteView
+from edgefleet.core.model_pass import Reasoning
+from edgefleet.core.seen import Meta, ModelSeen, RolloutObject
+from edgefleet.core.specs import Wave
+from edgefleet.core.statuses import RolloutStatus, WaveStatus
+from edgefleet.core.waves import Look
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """One wave as it is, or as it would be."""
+
+    wave: Wave
+    status: WaveStatus | None
+    """None: it has not begun."""
+    sites: tuple[str, ...]
+    """Admitted to it, and those it would take, in the order in which it would."""
+
+
+def reason_ahead(seen: ModelSeen, now: datetime) -> Reasoning | None:
+    """The operator's reasoning with the attempt that is due already made: what its next but one pass would think."""
+    found = model_pass.reason_about(seen, now)
+    if found is None or not found.decision.create_rollouts:
+        return found
+    made = tuple(_made(seen, item) for item in found.decision.create_rollouts)
+    return model_pass.reason_about(replace(seen, rollouts=(*seen.rollouts, *made)), now)
+
+
+def _made(seen: ModelSeen, create: RolloutCreate) -> RolloutObject:
+    meta = Meta(create.name, seen.namespace, labels=create.labels, annotations=create.annotations)
+    return RolloutObject(meta, create.spec, RolloutStatus())
+
+
+def waves_to_come(look: Look) -> tuple[Coming, ...]:
+    """The waves of a rollout and their sites. A site that is not heard is listed where it would be taken when it returns."""
+    known = {status.name: status for status in look.rollout.status.waves}
+    left = {
+        view.name: view
+        for view in look.fleet.counted
+        if view.name not in look.verdicts and view.name not in look.refusing and view.readable
+    }
+    wave_of = {view.name: view.running.wave if view.running else "" for view in look.fleet.counted}
+    found = []
+    for wave in waves.effective(look.policy, look.rollout):
+        status = known.get(wave.name)
+        members = tuple(name for name in look.verdicts if wave_of[name] == wave.name)
+        taken = () if status is not None and status.completed_at else _taken(look, wave, status, left)
+        for view in taken:
+            del left[view.name]
+        found.append(Coming(wave, status, (*members, *(view.name for view in taken))))
+    return tuple(found)
+
+
+def _taken(
+    look: Look, wave: Wave, status: WaveStatus | None, left: Mapping[str, SiteView]
+) -> tuple[SiteView, ...]:
+    candidates = sorted(
+        (
+            view
+            for view in left.values()
+            if wave.site_selector is None or placement.matches(wave.site_selector, view.labels)
+        ),
+        key=lambda view: (not view.online, view.name not in look.first, view.name),
+    )
+    if wave.limit is None:
+        return tuple(candidates)
+    limit, admitted = units.at_least(wave.limit, len(look.fleet.counted)), 0
+    if status is not None:
+        limit, admitted = status.limit, status.admitted
+    return tuple(candidates[: max(0, limit - admitted)])
