@@ -11,9 +11,9 @@ from typing import Any, Final
 from edgefleet.core import conditions, model_pass, names, parse
 from edgefleet.core.decisions import ModelDecision
 from edgefleet.core.seen import BundleCheck, ModelSeen
-from edgefleet.handlers.gather import site_of
 from edgefleet.kube import kinds
 from edgefleet.kube.client import Api, Object
+from edgefleet.kube.records import site_of
 from support.cluster import eventually
 from support.hub import POD_IMAGE, Fleet
 from support.hubs import changes

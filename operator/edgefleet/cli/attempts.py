@@ -192,7 +192,7 @@ def described(attempt: Attempt) -> str:
         ),
         "",
         tables.table(
-            ("WAVE", "STATE", "LIMIT", "ADMITTED", "HEALTHY", "FAILED", "BLOCKED", "AWAY"), _waves(attempt)
+            ("WAVE", "STATE", "LIMIT", "ADMITTED", "HEALTHY", "FAILED", "BLOCKED", "AWAY"), waves(attempt)
         ),
     ]
     holds = attempt.status.get("holds") or ()
@@ -226,7 +226,8 @@ def described(attempt: Attempt) -> str:
     return "\n".join(lines)
 
 
-def _waves(attempt: Attempt) -> Iterator[tuple[object, ...]]:
+def waves(attempt: Attempt) -> Iterator[tuple[object, ...]]:
+    """A line for each wave: name, state and six counts, which are empty before it starts."""
     started = {wave["name"]: wave for wave in attempt.status.get("waves") or ()}
     approved = {one["wave"]: one["by"] for one in attempt.spec.get("approvals") or ()}
     for name in attempt.waves:

@@ -127,6 +127,28 @@ def retry(name: str, namespace: str, kubeconfig: Path | None, context: str | Non
     _change(name, namespace, Where(kubeconfig, context), attempts.retry)
 
 
+@rollout.command(epilog=_NAME)
+@_verb
+@click.pass_context
+def watch(
+    context_: click.Context, name: str, namespace: str, kubeconfig: Path | None, context: str | None
+) -> None:
+    """Show a rollout as it goes: a live page in a terminal, else a line for each change.
+
+    Ends with 0 when it completes, 1 when it is rolled back, aborted or superseded, 130 when interrupted.
+    """
+    from edgefleet.cli import watch as watching  # rich is only needed here
+
+    async def work(api: Api) -> int:
+        return await watching.follow(api, namespace, name)
+
+    try:
+        code = ask(Where(kubeconfig, context), work)
+    except KeyboardInterrupt:
+        code = watching.INTERRUPTED
+    context_.exit(code)
+
+
 @rollout.command(name="list")
 @namespace_option
 @cluster_options

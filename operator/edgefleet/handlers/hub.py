@@ -11,7 +11,7 @@ from edgefleet import bundle
 from edgefleet.core import joining, names, site_hub_pass
 from edgefleet.core.seen import AgentObject, LeaseSeen, OrderObject, SiteObject
 from edgefleet.handlers.bundles import Bundles
-from edgefleet.handlers.gather import Changed, Seen, model_of, site_of
+from edgefleet.handlers.gather import Changed, Seen, model_of
 from edgefleet.handlers.joining import Joining
 from edgefleet.handlers.metrics import Metrics
 from edgefleet.handlers.models import Models
@@ -21,6 +21,7 @@ from edgefleet.handlers.sites import Sites
 from edgefleet.kube import errors, kinds
 from edgefleet.kube.cache import Key
 from edgefleet.kube.client import Api
+from edgefleet.kube.records import site_of
 from edgefleet.kube.watching import Watcher
 from edgefleet.kube.work import Queue
 

@@ -100,7 +100,7 @@ def test_over_random_histories_an_explanation_is_what_the_operator_does_next() -
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Explained,
         settings=settings(
-            max_examples=int(os.environ.get("HISTORIES", "15")),
+            max_examples=int(os.environ.get("HISTORIES", "8")),
             stateful_step_count=25,
             derandomize=True,
             phases=[Phase.explicit, Phase.generate],
@@ -109,7 +109,7 @@ def test_over_random_histories_an_explanation_is_what_the_operator_does_next() -
             suppress_health_check=list(HealthCheck),
         ),
     )
-    assert Explained.compared > 40, "hardly anything was compared"
+    assert Explained.compared > 20, "hardly anything was compared"
 
 
 @pytest.mark.parametrize(
