@@ -464,3 +464,33 @@ def test_silence_makes_no_share_of_failures_too_large() -> None:
     fleet.hub.look()
     assert fleet.hub.condition("Reconciling")[0] == "True"
     assert holds(fleet) == {}, "though nobody is heard who could say that it serves"
+
+
+def test_once_no_minority_is_left_failures_that_were_held_count_too() -> None:
+    fleet = served(kinds(x=4, y=5, z=3))
+    fleet.fail(2, *(name for name in fleet.sites if name[0] in "xy"))
+    policy = {"waves": [{"name": "all", "maxFailures": 6}], "cohorts": {"by": ["soc"]}}
+    fleet.hub.edit(bundle=bundle(2), rollout=policy)
+    fleet.go(16)
+    assert fleet.hub.rollout(2)["status"]["outcome"] == "RolledBack", "nine of twelve; five alone might"
+
+
+def test_what_a_hold_has_seen_does_not_fall_when_its_healthy_sites_go_back() -> None:
+    fleet = fleet_of(by("soc"), bad="", x=5, y=9)
+    fleet.fail(2, "x0", "x1")
+    fleet.go(14)
+    assert on(fleet, 1) == {f"x{n}" for n in range(5)}
+    assert (holds(fleet)["soc=x"]["failed"], holds(fleet)["soc=x"]["seen"]) == (2, 5)
+
+
+def test_going_back_from_a_held_revision_is_direct_also_where_nobody_remembers_what_was_before() -> None:
+    fleet = fleet_of(by("soc"), bad="", x=5, y=9)
+    fleet.fail(2, "x0", "x1")
+    fleet.sites["x0"].steps = fleet.sites["x1"].steps = 6
+    for _ in range(12):
+        fleet.go(1)
+        if "x4" in on(fleet, 2):
+            fleet.sites["x4"].previous = ""
+    assert holds(fleet).keys() == {"soc=x"}
+    assert fleet.ordered()["x4"] == fleet.hub.revision(1)
+    assert fleet.hub.orders["x4"]["spec"]["mode"] == "Direct"
