@@ -86,7 +86,7 @@ def explain(seen: ModelSeen, now: datetime) -> Explanation:
     if found is None:
         return _without_reasoning(seen, now)
     ahead = forecast.reason_ahead(seen, now) or found
-    coming = () if ahead.look is None else forecast.waves_to_come(ahead.look)
+    coming = forecast.waves_to_come(ahead)
     wave_of = {site: item.wave.name for item in coming for site in item.sites}
     status = found.decision.status
     ready = {item.type: item for item in (status.conditions if status is not None else ())}

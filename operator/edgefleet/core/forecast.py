@@ -39,24 +39,38 @@ def _made(seen: ModelSeen, create: RolloutCreate) -> RolloutObject:
     return RolloutObject(meta, create.spec, RolloutStatus())
 
 
-def waves_to_come(look: Look) -> tuple[Coming, ...]:
-    """The waves of a rollout and their sites. A site that is not heard is listed where it would be taken when it returns."""
-    known = {status.name: status for status in look.rollout.status.waves}
+def waves_to_come(found: Reasoning) -> tuple[Coming, ...]:
+    """The waves of the running rollout and their sites, after the pass that is due; none without a running rollout.
+
+    A site that is not heard is listed where it would be taken when it returns.
+    """
+    look = found.look
+    if look is None:
+        return ()
+    name = look.rollout.meta.name
+    written = (item.status for item in found.decision.patch_rollouts if item.name == name)
+    status_after = next((item for item in written if item is not None), look.rollout.status)
+    known = {status.name: status for status in status_after.waves}
+    admitted = {item.site: item.order.wave for item in found.decision.orders if item.order.rollout == name}
     left = {
         view.name: view
         for view in look.fleet.counted
-        if view.name not in look.verdicts and view.name not in look.refusing and view.readable
+        if view.name not in look.verdicts
+        and view.name not in admitted
+        and view.name not in look.refusing
+        and view.readable
     }
-    wave_of = {view.name: view.running.wave if view.running else "" for view in look.fleet.counted}
-    found = []
+    wave_of = {view.name: view.running.wave if view.running else "" for view in look.fleet.counted} | admitted
+    members_of = dict.fromkeys((*look.verdicts, *admitted))
+    coming = []
     for wave in waves.effective(look.policy, look.rollout):
         status = known.get(wave.name)
-        members = tuple(name for name in look.verdicts if wave_of[name] == wave.name)
+        members = tuple(name for name in members_of if wave_of[name] == wave.name)
         taken = () if status is not None and status.completed_at else _taken(look, wave, status, left)
         for view in taken:
             del left[view.name]
-        found.append(Coming(wave, status, (*members, *(view.name for view in taken))))
-    return tuple(found)
+        coming.append(Coming(wave, status, (*members, *(view.name for view in taken))))
+    return tuple(coming)
 
 
 def _taken(

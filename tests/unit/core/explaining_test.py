@@ -126,10 +126,7 @@ def test_the_waves_take_the_sites_that_were_foretold(waves: list[Raw]) -> None:
     made.hub.edit(bundle=bundle(2))
     ahead = forecast.reason_ahead(made.hub.seen(), made.hub.now)
     assert ahead is not None
-    assert ahead.look is not None
-    foretold = {
-        item.wave.name: sorted(item.sites) for item in forecast.waves_to_come(ahead.look) if item.sites
-    }
+    foretold = {item.wave.name: sorted(item.sites) for item in forecast.waves_to_come(ahead) if item.sites}
 
     made.go(40)
 
