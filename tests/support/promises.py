@@ -36,6 +36,10 @@ def check(hub: Hub, decision: ModelDecision) -> None:
         said = hub.orders.get(write.site, {}).get("status", {})
         refused = {(item["revision"], item["attempt"]) for item in said.get("refused", ())}
         key = (write.order.revision, write.order.attempt)
+        set_aside = "quarantine" in hub.sites.get(write.site, {}).get("status", {})
+        assert not set_aside or write.reason not in ("Admitted", "CatchUp"), (
+            f"{write.site} is in quarantine and offered {write.order.revision}"
+        )
         assert key not in refused, f"I1: {write.site} is offered what it refused"
         assert key not in banned, f"I4: {write.site} is offered a banned revision"
         leaves = {revision for revision, _ in banned} - {
@@ -181,6 +185,11 @@ def _healthy(raw: Raw) -> bool:
     )
 
 
+def _set_aside(site: Raw) -> bool:
+    """By a person or by the operator."""
+    return bool(site["spec"].get("cordoned")) or "quarantine" in site["status"]
+
+
 def _offers_fit(hub: Hub, newest: RolloutObject, decision: ModelDecision) -> None:
     """I2: no new offer while as many are in flight as may be."""
     new = [write for write in decision.orders if write.reason == "Admitted"]
@@ -197,7 +206,7 @@ def _offers_fit(hub: Hub, newest: RolloutObject, decision: ModelDecision) -> Non
         failed = any(item["revision"] == spec["revision"] for item in said.get("refused", ()))
         silent = (hub.now - units.instant(spec["offeredAt"])).total_seconds() > 600 and not _matching(raw)
         standing = _matching(raw) and said.get("stage") in ("Blocked", "Rejected", "RolledBack")
-        set_aside = site["spec"].get("cordoned") or not _placed(hub, name) or _unfit(hub, name)
+        set_aside = _set_aside(site) or not _placed(hub, name) or _unfit(hub, name)
         busy = _online(hub, name) and not (_healthy(raw) or failed or silent or standing or set_aside)
         in_flight += busy
     assert in_flight + len(new) <= most, f"I2: {len(new)} offers while {in_flight} are in flight, {most} may"
@@ -295,7 +304,7 @@ def comes_to_rest(hub: Hub, sims: dict[str, Site]) -> None:
 def _all_serve_what_they_should(hub: Hub, sims: dict[str, Site]) -> None:
     """P4: who is reachable, placed and not set aside runs what its order says, the newest good one it did not refuse."""
     for name, site in sims.items():
-        if name not in hub.sites or not _placed(hub, name) or hub.sites[name]["spec"].get("cordoned"):
+        if name not in hub.sites or not _placed(hub, name) or _set_aside(hub.sites[name]):
             continue
         if hub.model is None or hub.model["spec"].get("paused"):
             continue

@@ -153,6 +153,7 @@ class Site:
         self.taken = ""
         self.jurisdiction = ""
         self.windows = NO_WINDOWS
+        self.cordoned = False
         self.bandwidth = ""
         self.clock_off = timedelta(0)
         """How far somebody has set the site's clock."""
@@ -221,6 +222,7 @@ class Site:
             fetch=self._fetch_state(),
             hub_silent=self.hub_silent,
             windows=self.windows,
+            cordoned=self.cordoned,
             bandwidth=self.bandwidth,
             progress=self.progress,
             reported=self.reported,

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 VERSION: Final = importlib.metadata.version("edgefleet")
 _MIRROR_EVERY: Final = 15.0
 _RESTORE_AGAIN: Final = 5.0
+_SKEW_NOISE: Final = 2.0
+"""Seconds by which the skew must have changed to be worth a write: the hub tells its time in whole seconds."""
 
 
 class Agent:
@@ -50,6 +52,7 @@ class Agent:
         self._leases = Leases()
         self._pods = Pods(settings.pod_port)
         self._kubernetes = ""
+        self._skew_told = 0.0
         self._told: tuple[Condition, ...] = ()
         self._windows_told: dict[str, Any] = {}
         store = Store(settings.store)
@@ -211,8 +214,11 @@ class Agent:
             status["jurisdiction"] = self.policy.jurisdiction
         if self._kubernetes:
             status["kubernetesVersion"] = self._kubernetes
-        if self.policy.clock.skew is not None:
-            status["clockSkewSeconds"] = float(round(self.policy.clock.skew))
+        skew = self.policy.clock.skew
+        if skew is not None:
+            if abs(skew - self._skew_told) >= _SKEW_NOISE:
+                self._skew_told = float(round(skew))
+            status["clockSkewSeconds"] = self._skew_told
         if link is not None and self._identity.credential.key_pem:
             status["publicKeySHA256"] = self._identity.credential.fingerprint
         return status

@@ -34,7 +34,9 @@ log = logging.getLogger(__name__)
 REGISTRY: Final = "registry"
 """Secret in the site's namespace on the hub, of type kubernetes.io/dockerconfigjson."""
 _DOCKER_CONFIG: Final = ".dockerconfigjson"
-_WATCH: Final = Pace(shortest=1800.0, longest=3600.0, first_pause=1.0, longest_pause=20.0)
+_SPREAD: Final = 30.0
+"""Seconds over which a fleet that comes back together lists, reports and pulls; see `watching.spread`."""
+_WATCH: Final = Pace(shortest=1800.0, longest=3600.0, first_pause=1.0, longest_pause=20.0, spread=_SPREAD)
 _FIRST_RETRY: Final = 2.0
 _LONGEST_RETRY: Final = 30.0
 _REJOIN_EVERY: Final = 300.0
@@ -210,6 +212,7 @@ class Link:
 
     def _heard(self, api: Api) -> None:
         was_troubled, self.trouble = self.trouble[0], ("", "")
+        silent = self._silence.seconds
         self.heard = time.monotonic()
         self._silence.heard()
         if api.server_date:
@@ -217,9 +220,15 @@ class Link:
             self._renewal.heard(api.server_date)
         if was_troubled:
             log.info("Link to the hub", extra={"site": self._site})
-            self._agent_now.set()
-            self._outbox.wake()
-            self._back()
+            # everybody who was cut off comes back now: those who were away long take their time
+            pause = watching.spread(silent, _SPREAD)
+            asyncio.get_running_loop().call_later(pause, self._resume)
+
+    def _resume(self) -> None:
+        """Take up what waited for the hub: reports, the agent's own status, downloads that failed."""
+        self._agent_now.set()
+        self._outbox.wake()
+        self._back()
 
     async def _compare(self, api: Api, lease: Object, watcher: Watcher) -> None:
         """Find out whether something was missed: a watch may be dead without anybody noticing."""

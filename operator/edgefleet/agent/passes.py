@@ -165,6 +165,7 @@ class Passes:
             fetch=self.fetcher.state(name, order, record) if order is not None else None,
             jurisdiction=self.policy.jurisdiction,
             hub_silent=silent,
+            cordoned=self.policy.cordoned,
             windows=self.policy.windows(),
             bandwidth=self.policy.bandwidth,
             progress=model.progress,

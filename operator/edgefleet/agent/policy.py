@@ -19,7 +19,7 @@ _NONE: Final = SiteWindows()
 
 
 class SitePolicy:
-    """Windows, bandwidth, beats and jurisdiction of this site."""
+    """Windows, bandwidth, beats, cordon and jurisdiction of this site."""
 
     def __init__(self, journal: Journal, clock: Clock, own_jurisdiction: str = "") -> None:
         """`own_jurisdiction` is the site's own word, which wins over its hub's."""
@@ -55,6 +55,11 @@ class SitePolicy:
             return max(1.0, units.duration(text)) if isinstance(text, str) else DEFAULT_BEAT
         except ValueError:
             return DEFAULT_BEAT
+
+    @property
+    def cordoned(self) -> bool:
+        """Whether nothing new is to be begun here; the hub's word, and it holds while the hub is away."""
+        return self._journal.policy.spec.get("cordoned") is True
 
     @property
     def jurisdiction(self) -> str:

@@ -93,7 +93,10 @@ PLACEMENT: Final[Mapping[str, Reason]] = {
         "The operator has set the site aside; its condition Quarantined says why.",
         "edgefleet site release NAME",
     ),
-    "Cordoned": Reason("The site gets no offers.", "spec.cordoned: false on the EdgeSite"),
+    "Cordoned": Reason(
+        "The site gets no offers and begins nothing new; what it has begun goes on.",
+        "spec.cordoned: false on the EdgeSite",
+    ),
     "InsufficientMemory": Reason(
         "The site has less memory than the pods need at their peak: spec.serving.replicas and one more.",
         "lower spec.serving.resources.limits.memory or replicas, or leave the site out of the placement",

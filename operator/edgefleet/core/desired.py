@@ -26,6 +26,8 @@ CATCH_UPS: Final = 50
 """Sites that may be catching up at a time, and that may start to within `CATCH_UPS_WITHIN`."""
 CATCH_UPS_WITHIN: Final = 10.0
 """Seconds."""
+FORGOTTEN_AFTER: Final = timedelta(days=90)
+"""How long an order to remove or keep waits for a site that is not heard."""
 FREE_REMOVALS: Final = "10%"
 """Share of a model's sites that a change of placement may remove without a person's consent, and always one site."""
 REMOVED_TOGETHER: Final = timedelta(hours=24)
@@ -91,7 +93,7 @@ def plan(given: Given) -> Orders:
             *urgent,
             *caught,
         ),
-        deletes=removed(given.fleet.views),
+        deletes=removed(given.fleet.views, given.composer.now),
         braked=braked,
         broken=broken,
         behind=len(waiting) - len(caught),
@@ -104,8 +106,8 @@ def approval_to_remove(model: ModelObject) -> str:
     return f"removal-{model.meta.generation}"
 
 
-def removed(views: Iterable[SiteView]) -> tuple[ObjectDelete, ...]:
-    """Orders that are carried out: their sites, no longer placed, report that nothing is left."""
+def removed(views: Iterable[SiteView], now: datetime) -> tuple[ObjectDelete, ...]:
+    """Orders to remove that are over: carried out by a site that is no longer placed, or never heard by one long gone."""
     return tuple(
         ObjectDelete(name=view.meta.name, uid=view.meta.uid, site=view.name)
         for view in views
@@ -113,9 +115,17 @@ def removed(views: Iterable[SiteView]) -> tuple[ObjectDelete, ...]:
         and view.order is not None
         and view.order.state is State.REMOVE
         and not view.placed
-        and view.answered
-        and view.report.stage == Stage.REMOVED
+        and ((view.answered and view.report.stage == Stage.REMOVED) or forgotten(view, view.order, now))
     )
+
+
+def forgotten(view: SiteView, order: wire.Order, now: datetime) -> bool:
+    """Whether nobody was heard for so long that an order which ends something is kept for nobody.
+
+    A box that comes back after all goes on with what it runs, and names it among its orphans.
+    """
+    since = units.instant(order.offered_at)
+    return now - max(since, view.heard or since) > FORGOTTEN_AFTER
 
 
 # -- one site -----------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def standing(look: Look) -> Hold:
 
 def no_sites(wave: Wave) -> Hold:
     """A selector that means nobody."""
-    text = f"wave {wave.name}: no placed site that has joined and is not cordoned matches it: correct its siteSelector or join sites"
+    text = f"wave {wave.name}: no placed site that has joined and is not set aside matches it: correct its siteSelector, or join, uncordon or release sites"
     return Hold("NotEnoughSites", text)
 
 

@@ -225,6 +225,8 @@ class LocalSeen:
     fetch: Fetch = None
     hub_silent: float | None = None
     """Seconds since the hub was last heard; None: this site has no hub."""
+    cordoned: bool = False
+    """The site's policy says that nothing new is to be begun here."""
     windows: Windows = NO_WINDOWS
     bandwidth: str = ""
     """Bytes per second downloads are limited to, as people write it; empty: they are not."""

@@ -68,7 +68,7 @@ def decide_model(seen: ModelSeen, now: datetime) -> ModelDecision:
     """What to do about an EdgeModel, its rollouts and its orders. `now` is the hub's clock, with its zone."""
     model = seen.model
     if model is None:
-        return ModelDecision(status=None, delete_orders=_left_over(fleet.survey(seen, None, now)))
+        return ModelDecision(status=None, delete_orders=_left_over(fleet.survey(seen, None, now), now))
     if model.meta.deleting:
         return _deleting(seen, model, now)
     finalizer = Finalizer.LEAVE if names.MODEL_FINALIZER in model.meta.finalizers else Finalizer.ADD
@@ -92,7 +92,7 @@ def _deleting(seen: ModelSeen, model: ModelObject, now: datetime) -> ModelDecisi
             view,
             seen.namespace,
             seen.name,
-            msgspec.structs.replace(view.order, state=state),
+            msgspec.structs.replace(view.order, state=state, offered_at=timestamp(now)),
             "Removed" if state is State.REMOVE else "Kept",
         )
         for view in views
@@ -103,7 +103,7 @@ def _deleting(seen: ModelSeen, model: ModelObject, now: datetime) -> ModelDecisi
     return ModelDecision(status=None, finalizer=Finalizer.DROP)
 
 
-def _left_over(seen: Fleet) -> tuple[ObjectDelete, ...]:
+def _left_over(seen: Fleet, now: datetime) -> tuple[ObjectDelete, ...]:
     """Orders of an EdgeModel that is gone: deleted once carried out. One that says to run is left alone."""
     kept = tuple(
         ObjectDelete(name=view.meta.name, uid=view.meta.uid, site=view.name)
@@ -111,9 +111,9 @@ def _left_over(seen: Fleet) -> tuple[ObjectDelete, ...]:
         if view.meta is not None
         and view.order is not None
         and view.order.state is State.KEEP
-        and view.answered
+        and (view.answered or desired.forgotten(view, view.order, now))
     )
-    return desired.removed(seen.views) + kept
+    return desired.removed(seen.views, now) + kept
 
 
 # -- an EdgeModel that is to run ----------------------------------------------------------------------

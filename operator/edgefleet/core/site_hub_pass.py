@@ -16,6 +16,8 @@ from edgefleet.core.statuses import Connectivity, SiteModels, SiteStatus
 
 LAST_SEEN_EVERY: Final = timedelta(minutes=10)
 """`lastSeen` is a date whose age grows by itself; writing every beat down would be most of the hub's writes."""
+_NOISE: Final = timedelta(seconds=5)
+"""What a skew changes by from beat to beat, because times are whole seconds and links are slow: nothing to write down."""
 JOINED: Final = "Joined"
 AVAILABLE: Final = "Available"
 CLOCK_SYNCED: Final = "ClockSynced"
@@ -192,7 +194,14 @@ def _clock(site: SiteObject) -> State:
         return (UNKNOWN, "NeverHeard", "the agent has not sent a beat yet")
     if abs(skew) <= liveness.MAX_SKEW:
         return (TRUE, "InSync", "")
-    return (FALSE, "Skewed", f"the site's clock is {skew.total_seconds():+.0f} s off the hub's: set it (NTP)")
+    known = next((item.message for item in site.status.conditions if item.type == CLOCK_SYNCED), "")
+    texts = [_skewed(skew + by) for by in (timedelta(0), -_NOISE, _NOISE)]
+    return (FALSE, "Skewed", known if known in texts else texts[0])
+
+
+def _skewed(skew: timedelta) -> str:
+    minutes = round(skew.total_seconds() / 60)
+    return f"the site's clock is {minutes:+d} min off the hub's: set it (NTP)"
 
 
 def _quarantined(seen: SiteSeen, site: SiteObject) -> State:

@@ -50,11 +50,14 @@ class Seen(Records):
         self.namespaces = Cache(_namespace, changed=lambda key, _before, _after: changed.place(key))
         self.bindings = Cache(_binding, changed=lambda key, _before, _after: changed.place(key))
         ours = names.SITE
+        self.beats = Watcher(api, kinds.LEASE, self.sinks[kinds.LEASE], labels=ours)
         self.watchers = (
             *(
                 Watcher(api, kind, sink, labels="" if kind is kinds.EDGE_SITE else ours)
                 for kind, sink in self.sinks.items()
+                if kind is not kinds.LEASE
             ),
+            self.beats,
             Watcher(api, kinds.NAMESPACE, self.namespaces.sink, labels=ours),
             Watcher(api, kinds.ROLE_BINDING, only(BINDING, self.bindings.sink), labels=ours),
         )

@@ -62,7 +62,7 @@ class Hub:
         self.seen = Seen(api, Changed(self._site, self._order, self._agent, self._lease, self._place))
         self._api = api
         self._settings = settings
-        started = datetime.now(UTC)
+        self._began = datetime.now(UTC)
         self._bundles = Bundles(
             lambda ref: bundle.check(ref, settings.trust, settings.registry), self.models_queue.add
         )
@@ -80,14 +80,14 @@ class Hub:
             self._bundles,
             self.metrics,
             pod_image=settings.pod_image,
-            started=started,
+            listening=self.listening_since,
             learnt=self._quarantine.learn,
         )
         self._sites = Sites(
             api,
             self.seen,
             self.metrics,
-            started=started,
+            listening=self.listening_since,
             removed=self.sites_queue.forget,
             kept_out=self._quarantine.kept_out,
         )
@@ -140,6 +140,10 @@ class Hub:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def listening_since(self) -> datetime:
+        """Since when beats are heard without a gap: silence from before is ours, not the sites'."""
+        return self.seen.beats.hearing_since or datetime.now(UTC) if self._started else self._began
 
     def unhealthy(self) -> str:
         """What has died that should run; empty: nothing."""

@@ -31,10 +31,13 @@ class Models:
         metrics: Metrics,
         *,
         pod_image: str,
-        started: datetime,
+        listening: Callable[[], datetime],
         learnt: Callable[[Key, Evidence | None], None],
     ) -> None:
-        """`learnt(model, evidence)` is told what the rollouts say against sites; None: the model is gone."""
+        """`listening()` is since when beats are heard without a gap.
+
+        `learnt(model, evidence)` is told what the rollouts say against sites; None: the model is gone.
+        """
         self.known: set[Key] = set()
         self._api = api
         self._seen = seen
@@ -42,7 +45,7 @@ class Models:
         self._metrics = metrics
         self._pen = Pen(api)
         self._pod_image = pod_image
-        self._started = started
+        self._listening = listening
         self._learnt = learnt
 
     async def look(self, key: Key) -> float | None:
@@ -85,7 +88,7 @@ class Models:
             rollouts.values(),
             bundle,
             pod_image=self._pod_image,
-            started=self._started,
+            started=self._listening(),
             crd_deleting=await self._crd_deleting(model),
         )
 

@@ -31,18 +31,20 @@ class Sites:
         seen: Seen,
         metrics: Metrics,
         *,
-        started: datetime,
+        listening: Callable[[], datetime],
         removed: Callable[[str], None],
         kept_out: Callable[[str], str | None],
     ) -> None:
-        """`removed(site)` is called when nothing is left of a site to look at.
+        """`listening()` is since when beats are heard without a gap.
+
+        `removed(site)` is called when nothing is left of a site to look at.
 
         `kept_out(site)` says why a site is not set aside though it should be.
         """
         self._api = api
         self._seen = seen
         self._metrics = metrics
-        self._started = started
+        self._listening = listening
         self._removed = removed
         self._kept_out = kept_out
         self._pen = Pen(api)
@@ -61,7 +63,7 @@ class Sites:
             namespace=namespace,
             binding_user=binding.user if binding else "",
             orders=self._seen.orders_of_site(name),
-            operator_started=self._started,
+            operator_started=self._listening(),
             kept_out=self._kept_out(name),
         )
         return await self._carry_out(name, site, site_hub_pass.decide_site(seen, datetime.now(UTC)))

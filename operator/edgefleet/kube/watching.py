@@ -9,6 +9,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from edgefleet.kube import errors
@@ -24,6 +25,8 @@ DELETED: Final = "DELETED"
 SYNCED: Final = "SYNCED"
 """The callback has now seen every object of a list; the object is empty."""
 
+GAP: Final = 3.0
+"""Seconds without the server that are no absence."""
 _SHORT: Final = 0.5
 
 Sink = Callable[[str, Object], None]
@@ -38,6 +41,16 @@ class Pace:
     """A watch ends after a time between the two, so that clients spread over restarted servers."""
     first_pause: float = 0.5
     longest_pause: float = 30.0
+    spread: float = 0.0
+    """Longest wait before a new list after an absence, so that a fleet does not list at once; see `spread`."""
+
+
+def spread(absence: float, most: float) -> float:
+    """Seconds to wait after an absence of so many seconds, drawn from a tenth of it: everybody was away together.
+
+    Who was gone for a moment goes on at once; a fleet that was cut off for five minutes comes back over thirty seconds.
+    """
+    return random.uniform(0.0, min(most, absence / 10))  # noqa: S311  jitter is no secret
 
 
 class Watcher:
@@ -70,6 +83,35 @@ class Watcher:
         self._known: dict[tuple[str, str], str] = {}
         self._version = ""
         self._again = asyncio.Event()
+        self._lost: float | None = None
+        """When, by the loop's clock, the server was first not reached; None: it is."""
+        self._returned, self._absence = float("-inf"), 0.0
+        """When the server was reached again, and for how long it had not been."""
+        self._hearing_since: datetime | None = None
+
+    @property
+    def hearing_since(self) -> datetime | None:
+        """Since when news come without a gap worth speaking of, by the wall clock; None: none come now."""
+        return None if self._deaf() else self._hearing_since
+
+    def _deaf(self) -> bool:
+        lost = self._lost
+        return lost is not None and asyncio.get_running_loop().time() - lost > GAP
+
+    def _reached(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._hearing_since is None or self._deaf():
+            self._hearing_since = datetime.now(UTC)
+        if self._lost is not None:
+            self._returned, self._absence = now, now - self._lost
+        self._lost = None
+
+    def _was_away(self) -> float:
+        """How long an absence lasted that goes on or has just ended, in seconds."""
+        now = asyncio.get_running_loop().time()
+        if self._lost is not None:
+            return now - self._lost
+        return self._absence if now - self._returned < GAP else 0.0
 
     def relist(self) -> None:
         """Drop the watch and list now: there is evidence that it is dead."""
@@ -91,10 +133,12 @@ class Watcher:
             except errors.Gone:
                 self._version = ""
                 # many clients hear this at once, when a server has been restarted
-                await asyncio.sleep(random.uniform(0.0, self._pace.first_pause))  # noqa: S311  jitter
+                pause = random.uniform(0.0, self._pace.first_pause)  # noqa: S311  jitter
+                await asyncio.sleep(max(pause, spread(self._was_away(), self._pace.spread)))
             except errors.ApiError as error:
                 failures = 1 if loop.time() - began > self._pace.longest_pause else failures + 1
                 self.broken = error.message
+                self._lost = loop.time() if self._lost is None else self._lost
                 if not isinstance(error, errors.Unreachable):
                     self._version = ""
                 await self._pause(failures, error)
@@ -112,6 +156,7 @@ class Watcher:
                 stub = {"namespace": key[0] or None, "name": key[1], "uid": uid}
                 self._tell(DELETED, {"metadata": {k: v for k, v in stub.items() if v}})
         self._known = seen
+        self._reached()
         self._version = version
         self.broken = ""
         self._tell(SYNCED, {})
@@ -139,6 +184,7 @@ class Watcher:
             self._kind, version=self._version, seconds=seconds, **self._where
         ):
             self.broken = ""
+            self._reached()
             if event == OPENED:
                 continue
             key, uid = _identity(item)

@@ -10,6 +10,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
+from edgefleet.core import quarantine, units
 from edgefleet.core.statuses import VariantNeeds
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import (
@@ -59,6 +60,7 @@ POLICIES: tuple[dict[str, Any], ...] = (
 )
 NEEDS = (VariantNeeds(name="int8", cpu_features=("avx512_vnni",)),)
 WHOLE = 10**6
+QUARANTINE = quarantine.Policy(failures=1, max_share="50%")
 BANNED = ("RolledBack", "Aborted")
 
 
@@ -206,6 +208,29 @@ class Fleet(RuleBasedStateMachine):
         """A person sets a site aside."""
         if name in self.hub.sites:
             self.hub.sites[name]["spec"]["cordoned"] = cordoned
+
+    @rule(name=st.sampled_from(SITES))
+    def flap(self, name: str) -> None:
+        """A site comes and goes until it is too much."""
+        if name in self.hub.sites:
+            stamp = units.timestamp(self.hub.now)
+            flaps = [{"time": stamp, "of": "Connectivity", "mark": str(index)} for index in range(6)]
+            self.hub.sites[name]["status"]["flaps"] = flaps
+
+    @rule(name=st.sampled_from(SITES))
+    def release(self, name: str) -> None:
+        """A person releases a site."""
+        if name in self.hub.sites:
+            self.hub.release(name)
+
+    @rule(writes=st.sampled_from((WHOLE, WHOLE, 0, 1)))
+    def set_aside(self, writes: int) -> None:
+        """The pass over the fleet, perhaps killed half-way: never more than the share, whoever was deleted since."""
+        decision = self.hub.set_aside(QUARANTINE, writes)
+        held = [name for name, raw in self.hub.sites.items() if "quarantine" in raw["status"]]
+        if writes >= len(decision.releases):
+            room = quarantine.capacity(QUARANTINE, len(self.hub.sites))
+            assert len(held) <= room, f"{held} are set aside, {room} may be"
 
     @rule(name=st.sampled_from(SITES))
     def delete_site(self, name: str) -> None:

@@ -11,11 +11,15 @@ LIVE: dict[str, Any] = {
     "counts": {"healthy": 1},
     "waves": [{"name": "lab", "limit": 2, "admitted": 2, "healthy": 1, "failed": 0}],
     "lastSeen": "2026-01-01T00:00:00Z",
+    "conditions": [
+        {"type": "Ready", "status": "False", "reason": "WaveRunning", "message": "1 of 2 healthy"}
+    ],
 }
 WAIT: dict[str, dict[str, Any]] = {
     "nothing": {},
     "counts": {"counts": {"healthy": 2}},
     "when it was last seen": {"lastSeen": "2026-01-01T00:10:00Z"},
+    "words that count": {"conditions": [{**LIVE["conditions"][0], "message": "2 of 2 healthy"}]},
     "healthy sites of a wave": {"waves": [{**LIVE["waves"][0], "healthy": 2}]},
 }
 NOW: dict[str, dict[str, Any]] = {
@@ -25,6 +29,8 @@ NOW: dict[str, dict[str, Any]] = {
     "a wave that starts": {"waves": [*LIVE["waves"], {"name": "rest", "limit": 5}]},
     "a wave that soaks": {"waves": [{**LIVE["waves"][0], "soakStartedAt": "2026-01-01T00:00:00Z"}]},
     "a failure": {"failures": [{"site": "paris"}]},
+    "a reason": {"conditions": [{**LIVE["conditions"][0], "reason": "Soaking"}]},
+    "another condition": {"conditions": []},
     "a figure and an outcome": {"counts": {"healthy": 2}, "outcome": "Complete"},
 }
 
