@@ -8,14 +8,10 @@ from an EdgeSite whose key is fixed; a few sites join by token and certificate r
 import argparse
 import asyncio
 import contextlib
-import json
-import signal
-import subprocess
-import sys
+import secrets
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,16 +21,16 @@ from edgefleet.kube import errors, kinds
 from edgefleet.kube.client import Api, Object
 from edgefleet.kube.kinds import Kind
 from support import cluster, hub, hub_chart
-from support.fake_agent import FakeAgent, Key
 
 from bench import gauges, linkcost, machine, show
-from bench.gauges import Usage
+from bench.fleet_lab import Lab
 from bench.lines import Lines, Traffic
-from bench.simulator import context, hub_of, key_id, key_pem, site_name
+from bench.simulator import context, hub_of, key_pem, site_name
 
 NAMESPACE, MODEL = "vision", "digits"
+CALM: Final = 1.5
+"""Seconds without work that prove that there is none."""
 DAY: Final = 86_400.0
-_AT_A_TIME: Final = 24
 _FLOW: Final = {
     "PriorityLevelConfiguration": "prioritylevelconfigurations",
     "FlowSchema": "flowschemas",
@@ -52,179 +48,8 @@ WAVES: Final[list[Object]] = [
 ]
 
 
-@dataclass
-class Sites:
-    """Simulators at work."""
-
-    count: int
-    processes: list[subprocess.Popen[bytes]]
-    files: list[Path]
-
-    def start(self, command: list[str], file: Path) -> None:
-        """Start one that tells a file."""
-        with file.open("wb") as out:
-            self.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out))
-        self.files.append(file)
-
-    def told(self) -> dict[str, Any]:
-        """What all of them said last, added up."""
-        lines = [self._last(file) for file in self.files]
-        for process in self.processes:
-            if process.poll() is not None:
-                sys.exit(f"a simulator ended with {process.returncode}")
-        sums = {
-            key: sum(line.get(key, 0) for line in lines)
-            for key in ("sites", "ordered", "served", "beats", "connections", "bytes")
-        }
-        tops = {
-            key: max((line.get(key, 0.0) for line in lines), default=0.0)
-            for key in ("last_ordered", "last_served", "beat_p50", "beat_p99")
-        }
-        return {**sums, **tops, **{key: _added(lines, key) for key in ("requests", "refused", "trouble")}}
-
-    @staticmethod
-    def _last(file: Path) -> dict[str, Any]:
-        with file.open("rb") as opened:
-            opened.seek(max(0, file.stat().st_size - 20_000))
-            whole = [line for line in opened.read().split(b"\n")[:-1] if line.startswith(b"{")]
-        found: dict[str, Any] = json.loads(whole[-1]) if whole else {}
-        return found
-
-
-def _added(lines: list[dict[str, Any]], key: str) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for line in lines:
-        for name, value in line.get(key, {}).items():
-            found[name] = found.get(name, 0) + value
-    return found
-
-
-@dataclass
-class Bench:
-    """One run: its parts, and the figures so far."""
-
-    options: argparse.Namespace
-    folder: Path
-    kubeconfig: Path
-    api: Api
-    operator: hub.Operator
-    shelf: hub.Shelf
-    sites: Sites | None = None
-    figures: dict[str, Any] = field(default_factory=dict)
-
-    # -- looking ---------------------------------------------------------------------------------------
-    def pid(self, program: str) -> int:
-        """A program of the cluster."""
-        return int((self.kubeconfig.parent / "pids" / program).read_text().split()[0])
-
-    def usages(self) -> dict[str, Usage]:
-        """All that serves the fleet."""
-        assert self.operator.process is not None
-        found = {"operator": gauges.usage(self.operator.process.pid)}
-        for short, program in (("api", "kube-apiserver"), ("store", "kine")):
-            found[short] = gauges.usage(self.pid(program))
-        return found
-
-    def operator_page(self) -> gauges.Samples:
-        """The operator's own metrics."""
-        return gauges.samples(self.operator.page("/metrics"))
-
-    async def api_page(self) -> gauges.Samples:
-        """The API server's metrics."""
-        where = await self.api.connection()
-        return await asyncio.to_thread(gauges.scrape, where.server, where.ca_path or "", where.token)
-
-    async def count(self, kind: Kind) -> int:
-        """How many objects of a kind there are."""
-        page = await self.api.request("GET", kind.path(), {"limit": "1"})
-        return len(page["items"]) + int(page["metadata"].get("remainingItemCount") or 0)
-
-    def note(self, text: str, **values: Any) -> None:
-        """Say on standard error how it goes."""
-        print(f"{time.strftime('%H:%M:%S')} load {gauges.load()}: {text} {values or ''}", file=sys.stderr)
-
-    async def until(
-        self, true: Callable[[], Awaitable[bool]], what: str, *, patience: float, every: float = 0.5
-    ) -> float:
-        """Wait; returns the seconds it took."""
-        began = time.monotonic()
-        said = began
-        while not await true():
-            now = time.monotonic()
-            if now - began > patience:
-                self.note(self.operator.tail(5))
-                sys.exit(f"not within {patience:.0f} s: {what}")
-            if now - said > 20:
-                said = now
-                self.note(f"waiting: {what}", **(self.sites.told() if self.sites else {}))
-            await asyncio.sleep(every)
-        return round(time.monotonic() - began, 1)
-
-    @contextlib.asynccontextmanager
-    async def operating(self) -> AsyncIterator[None]:
-        """The operator, ready; stopped afterwards."""
-        self.operator.start()
-        try:
-            await self.until(self._ready, "the operator is ready", patience=300, every=0.1)
-            yield
-        finally:
-            if self.operator.process and self.operator.process.poll() is None:
-                self.operator.stop()
-
-    async def _ready(self) -> bool:
-        return await asyncio.to_thread(self.operator.page, "/readyz") == "ok\n"
-
-    # -- the way -----------------------------------------------------------------------------------------
-    async def seed(self, key: ec.EllipticCurvePrivateKey, joined: Path) -> None:
-        """Make EdgeSites, and let the operator give each its place; a few join as real ones do."""
-        count, by_request = self.options.sites, min(self.options.join, self.options.sites)
-        began = time.monotonic()
-        numbers = iter(range(by_request, count))
-
-        async def lane() -> None:
-            for number in numbers:
-                await self._site(number, {"publicKeySHA256": key_id(key)})
-
-        await asyncio.gather(*(lane() for _ in range(_AT_A_TIME)))
-        for number in range(by_request):
-            await self._site(number, {})
-            agent = await FakeAgent.join(self.api, site_name(number))
-            (joined / f"{site_name(number)}.pem").write_bytes(_pair_of(agent))
-            await agent.close()
-
-        async def placed() -> bool:
-            return bool(await self.count(kinds.EDGE_AGENT) >= count)
-
-        await self.until(placed, "every site has its place", patience=count * 0.2 + 60)
-        self.figures["seed_s"] = round(time.monotonic() - began, 1)
-        self.note("seeded", seconds=self.figures["seed_s"])
-
-    async def _site(self, number: int, spec: Object) -> None:
-        labels = {"soc": f"soc{number % 4}", "country": ("de", "fr", "pl")[number % 3]}
-        body = {"metadata": {"name": site_name(number), "labels": labels}, "spec": spec}
-        await self.api.create(kinds.EDGE_SITE, None, body)
-
-    @contextlib.asynccontextmanager
-    async def living(self, key: Path, joined: Path) -> AsyncIterator[Sites]:
-        """Simulators with all sites in them."""
-        count, workers = self.options.sites, self.options.processes
-        shares = [(i * count // workers, (i + 1) * count // workers) for i in range(workers)]
-        sites = Sites(count, [], [])
-        for first, last in shares:
-            file = self.folder / f"simulator-{first}.jsonl"
-            command = [sys.executable, "-m", "bench.simulator", "--kubeconfig", str(self.kubeconfig)]
-            command += ["--key", str(key), "--joined", str(joined), "--first", str(first)]
-            command += ["--count", str(last - first), "--stage", str(self.options.stage)]
-            command += ["--ramp", str(self.options.ramp or count / 100)]
-            sites.start(command, file)
-        self.sites = sites
-        try:
-            yield sites
-        finally:
-            for process in sites.processes:
-                process.send_signal(signal.SIGTERM)
-            for process in sites.processes:
-                process.wait(60)
+class Bench(Lab):
+    """What is measured, step by step."""
 
     async def online(self) -> None:
         """Wait until the hub calls every site Online."""
@@ -349,16 +174,12 @@ class Bench:
         began = time.monotonic()
         self.operator.start()
         self.figures["restart_ready_s"] = await self.until(
-            self._ready, "the operator is ready", patience=300, every=0.1
+            self.ready, "the operator is ready", patience=300, every=0.1
         )
         await self._calm()
-        self.figures["restart_steady_s"] = round(time.monotonic() - began - 2.0, 1)
+        steady = time.monotonic() - began - CALM  # which it was by then
+        self.figures["restart_steady_s"] = round(max(steady, self.figures["restart_ready_s"]), 1)
         self.note("restarted", seconds=self.figures["restart_steady_s"])
-
-
-def _pair_of(agent: FakeAgent) -> bytes:
-    assert isinstance(agent.key, Key)
-    return key_pem(agent.key.private) + agent.certificate
 
 
 def _passes(page: gauges.Samples, queue: str) -> float:
@@ -393,7 +214,7 @@ async def measure(options: argparse.Namespace, kubeconfig: Path, folder: Path) -
             operator = hub.Operator(own, shelf, folder / "operator.log")
             if options.profile:
                 operator.launcher = ("-c", _PROFILED.format(path=str(options.profile.resolve())))
-            bench = Bench(options, folder, kubeconfig, api, operator, shelf)
+            bench = Bench(options, folder, kubeconfig, api, operator)
             async with bench.operating():
                 await bench.seed(key, joined)
                 async with bench.living(folder / "sites.key", joined):
@@ -441,7 +262,7 @@ def main() -> None:
             folder = Path(tempfile.mkdtemp(dir=options.keep))
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefleet-bench-")))
-        kubeconfig = stack.enter_context(cluster.running("fleet"))
+        kubeconfig = stack.enter_context(cluster.running(f"fleet-{secrets.token_hex(3)}"))
         figures = asyncio.run(measure(options, kubeconfig, folder))
         show("fleet", store=options.store, sites=options.sites, **_first(figures))
 

@@ -5,75 +5,27 @@
 
 import asyncio
 import contextlib
-import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 from edgefleet.agent.keeping import QUIET
-from edgefleet.core import conditions, names, parse, units
+from edgefleet.core import conditions, names, units
 from edgefleet.core.fingerprint import fingerprint
 from edgefleet.core.order import (
-    CanaryProgress,
     Condition,
-    Download,
-    Mode,
-    Order,
-    OrderIdentity,
-    Report,
-    SelfTest,
-    Stage,
-    State,
-    parse_order,
     to_wire,
 )
-from edgefleet.core.order import Traffic as Served
 from edgefleet.kube import apply, kinds
 from edgefleet.kube.client import PAGE, Object
 
 from bench.lines import Lines, LinkError, RefusedError
+from bench.simulated_orders import LONGEST_RETRY, RETRY, Nature, Orders, jitter, versioned
 
 SETTLE: Final = 2.0
 """Seconds the agent waits before it says anew what it is: several reasons come together."""
 _AGENT_EVERY: Final = 3600.0
 _WATCH: Final = (1800, 3600)
-_RETRY: Final = 2.0
-_LONGEST_RETRY: Final = 30.0
 _FEATURES: Final = ["asimd", "asimddp", "asimdhp", "asimdrdm", "bf16", "fphp", "i8mm"]
-
-jitter = random.Random(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Nature:
-    """How a simulated site is, and whom it tells."""
-
-    stage: float = 1.0
-    """Mean seconds in each stage of an order."""
-    fails: float = 0.0
-    """Share of orders whose self-test fails."""
-    ordered: Callable[[str], None] = lambda _site: None
-    """Called when an order arrives that was not known."""
-    served: Callable[[str], None] = lambda _site: None
-    """Called when an order has been carried out and reported."""
-    beat: Callable[[float], None] = lambda _seconds: None
-    """Called with the time a beat took."""
-    trouble: Callable[[str], None] = lambda _what: None
-
-
-@dataclass(slots=True)
-class _Held:
-    """An order, and what was reported on it."""
-
-    live: Object
-    report: Report = field(default_factory=Report)
-    revision: str = ""
-    """That serves."""
-    bundle: str = ""
-    previous: str = ""
-    task: "asyncio.Task[None] | None" = None
 
 
 class SimulatedSite:
@@ -86,7 +38,7 @@ class SimulatedSite:
         self._lines = lines
         self._nature = nature
         self._namespace = names.site_namespace(name)
-        self._orders: dict[str, _Held] = {}
+        self._orders = Orders(name, self._namespace, lines, nature)
         self._policy: Object = {}
         self._generation = 0
         self._told: tuple[Condition, ...] = ()
@@ -103,14 +55,12 @@ class SimulatedSite:
                 for work in (self._beats(), self._watch(), self._tell(), self._keep_open()):
                     group.create_task(work)
         finally:
-            for held in self._orders.values():
-                if held.task is not None:
-                    held.task.cancel()
+            self._orders.stop()
             self._lines.close()
 
     # -- beats -----------------------------------------------------------------------------------------
     async def _beats(self) -> None:
-        pause = _RETRY
+        pause = RETRY
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
@@ -122,10 +72,10 @@ class SimulatedSite:
                 )
             except LinkError as error:
                 self._nature.trouble(f"beat {error}"[:60])
-                pause = min(_LONGEST_RETRY, pause * 2)
+                pause = min(LONGEST_RETRY, pause * 2)
                 await asyncio.sleep(pause * jitter.uniform(0.7, 1.0))
                 continue
-            pause = _RETRY
+            pause = RETRY
             self._nature.beat(loop.time() - began)
             if not self._heard:
                 self._heard = True
@@ -148,7 +98,7 @@ class SimulatedSite:
                 self._relist.set()
 
     def _fingerprint(self) -> str:
-        return fingerprint((parse.meta(held.live) for held in self._orders.values()), self._generation)
+        return fingerprint(self._orders.metas(), self._generation)
 
     async def _keep_open(self) -> None:
         while True:
@@ -178,10 +128,10 @@ class SimulatedSite:
                 patch = apply.difference(live.get("status") or {}, self._describe(), prune=True)
                 if patch:
                     path = kinds.EDGE_AGENT.path(self._namespace, names.AGENT, "status")
-                    await self._patch("edgeagents", path, _versioned(live, patch))
+                    await self._patch("edgeagents", path, versioned(live, patch))
             except LinkError as error:
                 self._nature.trouble(f"agent {error}"[:60])
-                await asyncio.sleep(_RETRY * jitter.uniform(1.4, 2.0))
+                await asyncio.sleep(RETRY * jitter.uniform(1.4, 2.0))
                 continue
             try:
                 async with asyncio.timeout(_AGENT_EVERY):
@@ -237,11 +187,9 @@ class SimulatedSite:
     async def _list(self) -> None:
         path = kinds.EDGE_DEPLOYMENT.path(self._namespace)
         page = await self._lines.call("list edgedeployments", "GET", path, limit=str(PAGE))
-        listed = {item["metadata"]["name"] for item in page["items"]}
-        for gone in self._orders.keys() - listed:
-            del self._orders[gone]
+        self._orders.keep({item["metadata"]["name"] for item in page["items"]})
         for item in page["items"]:
-            self._take(item)
+            self._orders.take(item)
         self._version = page["metadata"]["resourceVersion"]
         self._synced = True
         self._agent_now.set()
@@ -270,144 +218,14 @@ class SimulatedSite:
             if event["type"] == "ERROR":
                 raise RefusedError(int(item.get("code") or 500), str(item.get("message")))
             if event["type"] == "DELETED":
-                self._orders.pop(item["metadata"]["name"], None)
+                self._orders.drop(item["metadata"]["name"])
                 self._agent_now.set()
             else:
-                self._take(item)
+                self._orders.take(item)
             self._version = item["metadata"]["resourceVersion"]
-
-    def _take(self, item: Object) -> None:
-        name, meta = item["metadata"]["name"], item["metadata"]
-        held = self._orders.get(name)
-        if held is None:
-            held = self._orders[name] = _Held(item)
-        elif held.live["metadata"]["uid"] == meta["uid"] and _older(meta, held.live["metadata"]):
-            return
-        held.live = item
-        identity = OrderIdentity(uid=meta["uid"], generation=meta["generation"])
-        if held.report.order == identity:
-            return
-        self._nature.ordered(self.name)
-        if held.task is not None:
-            held.task.cancel()
-        held.task = asyncio.create_task(self._obey(held, parse_order(item["spec"]), identity))
-
-    # -- what becomes of an order ----------------------------------------------------------------------
-    async def _obey(self, held: _Held, order: Order, identity: OrderIdentity) -> None:
-        held.report = msgspec.structs.replace(
-            held.report, order=identity, observed_generation=identity.generation
-        )
-        if order.state is not State.RUN:
-            await self._say(held, Stage.REMOVED, order.state.value)
-        elif held.revision == order.revision:
-            await self._say(held, Stage.SERVING, "Serving")
-        else:
-            await self._install(held, order)
-        self._nature.served(self.name)
-
-    async def _install(self, held: _Held, order: Order) -> None:
-        """The stages of a real agent, each reported when it begins."""
-        if not held.revision:
-            await self._say(held, Stage.PENDING, "Restoring", message="the Service is missing")
-        got = Download(done=15, total=15)
-        await self._say(held, Stage.DOWNLOADING, "Downloading", download=None, self_test=None, message="")
-        await self._say(held, Stage.STAGED, "Verified", download=got, variant="int8", wait=True)
-        await self._say(held, Stage.SELF_TESTING, "SelfTesting")
-        tested = SelfTest(
-            revision=order.revision, passed=True, agreement=1.0, p50_ms=0.4, p99_ms=0.9, peak_mib=41.0
-        )
-        await self._say(held, Stage.STAGED, "Starting", self_test=tested, wait=True)
-        if order.mode is Mode.CANARY and held.revision:
-            await self._canary(held, order)
-        previous = {"previous_revision": held.revision} if held.revision else {}
-        await self._say(held, Stage.STAGED, "Promoting", canary=None, message="", wait=True, **previous)
-        held.previous, held.revision = held.revision, order.revision
-        held.bundle = order.bundle.rpartition("@")[2]
-        serving = {
-            "active_revision": held.revision,
-            "active_bundle": held.bundle,
-            "active_version": held.report.active_version + 1,
-            "traffic": Served(requests=1000, p50_ms=0.4, p99_ms=0.9),
-        }
-        await self._say(held, Stage.SERVING, "CleaningUp", wait=True, **serving)
-        await self._say(held, Stage.SERVING, "Serving")
-
-    async def _canary(self, held: _Held, order: Order) -> None:
-        steps = order.canary.steps
-        for index, step in enumerate(steps):
-            at = CanaryProgress(step=index, steps=len(steps), shadow=step.shadow, weight=step.weight)
-            text = "200 requests, 0 bad"
-            seen = msgspec.structs.replace(at, requests=200, agreement=1.0, message=text)
-            await self._say(held, Stage.CANARY, "Starting", canary=at, message="")
-            await self._say(held, Stage.CANARY, "Step")
-            await self._say(held, Stage.CANARY, "StepPassed", canary=seen, message=text, wait=True)
-
-    async def _say(
-        self, held: _Held, stage: Stage, reason: str, *, wait: bool = False, **fields: Any
-    ) -> None:
-        """Report a stage, until it has arrived; `wait`: after the time the stage before it took."""
-        if wait:
-            await asyncio.sleep(self._nature.stage * jitter.uniform(0.5, 1.5))
-        message = fields.get("message", held.report.message)
-        if stage is Stage.SERVING and reason == "Serving":
-            states = conditions.ready(reason, message)
-        elif stage is Stage.REMOVED:
-            states = dict.fromkeys(conditions.stalled("", ""), (conditions.FALSE, reason, message))
-        else:
-            states = conditions.reconciling(reason, message)
-        now = datetime.now(UTC)
-        generation = held.report.observed_generation
-        held.report = msgspec.structs.replace(
-            held.report,
-            stage=stage,
-            reason=reason,
-            conditions=conditions.build(states, held.report.conditions, generation, now),
-            reported_at=units.timestamp(now),
-            **fields,
-        )
-        await self._send(held)
-
-    async def _send(self, held: _Held) -> None:
-        pause = _RETRY
-        while True:
-            patch = apply.difference(held.live.get("status") or {}, to_wire(held.report), prune=True)
-            if not patch:
-                return
-            name = held.live["metadata"]["name"]
-            path = kinds.EDGE_DEPLOYMENT.path(self._namespace, name, "status")
-            try:
-                answer = await self._patch("edgedeployments", path, _versioned(held.live, patch))
-            except RefusedError as error:
-                if error.status == 404:
-                    return
-                if error.status == 409:
-                    with contextlib.suppress(LinkError):
-                        self._take(await self._read(name))
-                    continue
-                self._nature.trouble(f"report {error}"[:60])
-            except LinkError as error:
-                self._nature.trouble(f"report {error}"[:60])
-            else:
-                if not _older(answer["metadata"], held.live["metadata"]):
-                    held.live = answer
-                return
-            pause = min(_LONGEST_RETRY, pause * 2)
-            await asyncio.sleep(pause * jitter.uniform(0.7, 1.0))
-
-    async def _read(self, name: str) -> Object:
-        path = kinds.EDGE_DEPLOYMENT.path(self._namespace, name)
-        return await self._lines.call("get edgedeployments", "GET", path)
 
     async def _patch(self, what: str, path: str, body: Object) -> Object:
         return await self._lines.call(f"patch {what}", "PATCH", path, body)
-
-
-def _versioned(live: Object, status: Object) -> Object:
-    return {"metadata": {"resourceVersion": live["metadata"]["resourceVersion"]}, "status": status}
-
-
-def _older(meta: Object, than: Object) -> bool:
-    return int(meta["resourceVersion"]) < int(than["resourceVersion"])
 
 
 def _now() -> str:

@@ -29,7 +29,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from edgefleet.core import names
 
 from bench.lines import Lines, Traffic
-from bench.simulated import Nature, SimulatedSite
+from bench.simulated import SimulatedSite
+from bench.simulated_orders import Nature
 
 TELL_EVERY: Final = 1.0
 _DAY: Final = timedelta(days=1)

@@ -16,7 +16,8 @@ from support.hub import Fleet, Shelf
 from support.recorder import Recorder, Request
 
 from bench.lines import Lines, Traffic
-from bench.simulated import Nature, SimulatedSite
+from bench.simulated import SimulatedSite
+from bench.simulated_orders import Nature
 from bench.simulator import context, key_pem
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]

@@ -30,6 +30,9 @@ T = TypeVar("T")
 _ORDERS_AT_A_TIME = 16
 _ORDERS_FOR = 2.0
 """Seconds after which a pass begins no more orders: what sites said meanwhile may change what is right."""
+_OF_A_PASS = 4.0
+"""Or so many times what the pass took so far, when a slow API server makes that longer: else it mostly looks."""
+_LONGEST = 20.0
 
 
 class Carrier:
@@ -49,7 +52,10 @@ class Carrier:
         key: Key,
         model: Object | None,
         rollouts: dict[str, Object],
+        *,
+        began: float | None = None,
     ) -> None:
+        """`began` is when the pass did, on the monotonic clock; None: now."""
         self._api = api
         self._seen = seen
         self._metrics = metrics
@@ -57,6 +63,7 @@ class Carrier:
         self._key = key
         self._model = model
         self._rollouts = rollouts
+        self._began = time.monotonic() if began is None else began
         self._again: list[float] = []
         """Reasons to look again, in seconds."""
 
@@ -92,7 +99,8 @@ class Carrier:
 
     async def _many(self, writes: list[Write]) -> tuple[list[tuple[str, errors.ApiError]], bool]:
         """Make independent writes, a few at a time and not for long; returns what failed, and whether none is left."""
-        until = time.monotonic() + _ORDERS_FOR
+        now = time.monotonic()
+        until = now + min(_LONGEST, max(_ORDERS_FOR, _OF_A_PASS * (now - self._began)))
         rest = iter(writes)
 
         def in_time() -> Iterator[Write]:

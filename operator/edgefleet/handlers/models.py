@@ -1,6 +1,7 @@
 """The pass over one EdgeModel: read it and its rollouts, decide, write."""
 
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -50,14 +51,14 @@ class Models:
 
     async def look(self, key: Key) -> float | None:
         """Bring everything about one EdgeModel in line. Returns seconds until it wants to look again."""
+        began = time.monotonic()
         raw = await self._read(key)
         rollouts = await self._rollouts(key)
         seen = await self._gather(key, raw, rollouts)
         self._learnt(key, quarantine.evidence(*key, seen.rollouts) if raw else None)
         decision = model_pass.decide_model(seen, datetime.now(UTC))
-        return await Carrier(self._api, self._seen, self._metrics, self._pen, key, raw, rollouts).carry_out(
-            decision
-        )
+        carrier = Carrier(self._api, self._seen, self._metrics, self._pen, key, raw, rollouts, began=began)
+        return await carrier.carry_out(decision)
 
     async def _read(self, key: Key) -> Object | None:
         try:

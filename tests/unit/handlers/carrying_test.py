@@ -1,6 +1,7 @@
 """Orders are written for a while, then looked at again: a pass over ten thousand sites must not be deaf meanwhile."""
 
 import asyncio
+import time
 from typing import Any, cast
 
 import pytest
@@ -44,6 +45,15 @@ async def test_a_pass_begins_no_more_orders_after_a_while_and_is_called_again_at
     assert 0 < len(done) < 2000
     assert done[:16] == list(range(16)), "in the order in which they were decided"
     assert mine._again == [0.0]
+
+
+async def test_a_pass_that_took_long_to_decide_writes_longer() -> None:
+    done: list[int] = []
+    mine = Carrier(
+        nothing, nothing, nothing, nothing, Key("vision", "digits"), None, {}, began=time.monotonic() - 1
+    )
+    failed, whole = await mine._many(writes(16 * 6, 0.5, done))
+    assert (failed, whole) == ([], True), "three seconds of writes after one of looking"
 
 
 async def test_refused_orders_keep_back_no_others() -> None:
