@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import secrets
+import shutil
 import tempfile
 import time
 from dataclasses import asdict
@@ -263,6 +264,8 @@ def main() -> None:
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefleet-bench-")))
         kubeconfig = stack.enter_context(cluster.running(f"fleet-{secrets.token_hex(3)}"))
+        if options.keep:  # also of a cluster that did not live through it
+            stack.callback(shutil.copytree, kubeconfig.parent / "logs", folder / "cluster")
         figures = asyncio.run(measure(options, kubeconfig, folder))
         show("fleet", store=options.store, sites=options.sites, **_first(figures))
 
