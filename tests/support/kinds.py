@@ -57,12 +57,16 @@ def check_kinds(hub: Hub, decision: ModelDecision, offers: Offers) -> None:
 
 
 def nobody_stays(hub: Hub) -> None:
-    """After a whole pass no order names a revision that is withheld from its site."""
+    """After a whole pass no order names a revision that is withheld from its site, or that it refused."""
     for name, raw in hub.orders.items():
         spec = raw["spec"]
         rollout = hub.rollouts.get(spec["rollout"])
         if spec["state"] == "Run" and rollout is not None:
             assert not withheld(hub, name, rollout), f"{name} stays on what is withheld from it"
+            refused = {
+                (item["revision"], item["attempt"]) for item in raw.get("status", {}).get("refused", ())
+            }
+            assert (spec["revision"], spec["attempt"]) not in refused, f"I1: {name} stays on what it refused"
 
 
 def note_offers(hub: Hub, offers: Offers) -> None:
