@@ -148,7 +148,9 @@ async def test_a_plan_says_what_the_api_server_or_the_registry_would_refuse(
 
 def watching(kubeconfig: Path, namespace: str) -> "subprocess.Popen[str]":
     """`edgefleet rollout watch digits` in a process of its own."""
-    code = "from edgefleet.cli.main import main; main()"
+    # a shell that runs the tests in the background has Ctrl-C ignored, and children inherit that
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heard}; from edgefleet.cli.main import main; main()"
     command = [sys.executable, "-c", code, "rollout", "watch", "digits", "-n", namespace]
     return subprocess.Popen(
         [*command, "--kubeconfig", str(kubeconfig)],

@@ -193,4 +193,4 @@ def test_the_list_shows_what_is_known_of_a_site(hub: Cluster, name: str) -> None
     lines = hub.edgefleet("site", "list").stdout.splitlines()
 
     line = next(line for line in lines if line.startswith(name)).split()
-    assert line == [name, "Away", "-", "-", "2", "1", "0", "0.1.0", "country=de"]
+    assert line == [name, "Away", "-", "-", "2", "1", "0", "-", "0.1.0", "country=de"]
