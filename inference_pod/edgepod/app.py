@@ -15,8 +15,9 @@ import msgspec
 import edgepod
 from edgepod import admission, body, dataplane, splitter
 from edgepod.contract import HEALTH_PATH, TensorSpec
+from edgepod.dataplane import Result
 from edgepod.wire import requests
-from edgepod.wire.answers import Encoded
+from edgepod.wire.requests import Request
 from edgepod.wire.tensors import Array, Buffer, WireError
 
 Scope = MutableMapping[str, Any]
@@ -208,15 +209,17 @@ class App:
         """The own answer; a slow run is stopped when the caller hangs up."""
         request = requests.decode(data, headers.header_length, headers.accept_codec)
         result = self._plane.at_once(request)
-        if result is not None:
-            return self._reply(result.encoded, result.arrays)
+        if result is None:
+            result = await self._later_or_gone(request, receive)
+        return self._reply(result)
+
+    async def _later_or_gone(self, request: Request, receive: Receive) -> Result:
         own = asyncio.ensure_future(self._plane.later(request))
         gone = asyncio.ensure_future(receive())
         try:
             await asyncio.wait((own, gone), return_when=asyncio.FIRST_COMPLETED)
             if own.done():
-                result = own.result()
-                return self._reply(result.encoded, result.arrays)
+                return own.result()
             own.cancel()
             raise body.ClientGone
         finally:
@@ -224,11 +227,11 @@ class App:
 
     async def _own(self, headers: body.Headers, data: bytes) -> Reply:
         request = requests.decode(data, headers.header_length, headers.accept_codec)
-        result = await self._plane.infer(request)
-        return self._reply(result.encoded, result.arrays)
+        return self._reply(await self._plane.infer(request))
 
-    def _reply(self, encoded: Encoded, arrays: Mapping[str, Array]) -> Reply:
+    def _reply(self, result: Result) -> Reply:
         assert self._plane.identity is not None
+        encoded, arrays = result.encoded, result.arrays
         headers: tuple[tuple[bytes, bytes], ...] = (_JSON,)
         if encoded.header_length is not None:
             headers = (

@@ -293,6 +293,12 @@ class Site:
             self.advance(max(0.05, min(decision.requeue_after, 1.0)))
 
     # -- the cluster -------------------------------------------------------------------------------------
+    def watch(self, seconds: float) -> None:
+        """Let time pass, with a pass every ten seconds."""
+        for _ in range(int(seconds // 10)):
+            self.step()
+            self.advance(10.0)
+
     def advance(self, seconds: float) -> None:
         self.now += seconds
         for name, until in list(self.terminating.items()):

@@ -10,7 +10,7 @@ from edgefleet.bundle.inspecting import claims
 from edgefleet.bundle.needs import needs
 from edgefleet.bundle.oci import Registry
 from edgefleet.cli.reading import Objects
-from edgefleet.core import explaining, forecast, model_pass, placement, revision
+from edgefleet.core import explaining, model_pass, placement, revision
 from edgefleet.core.attempts import Course
 from edgefleet.core.explaining import Explanation, Story
 from edgefleet.core.fleet import SiteView
@@ -105,10 +105,10 @@ def served_bundles(found: Objects, model: Object) -> dict[str, str]:
 
 def foresee(seen: ModelSeen, now: datetime, bundles: Bundles, variants: Mapping[str, str]) -> Foreseen | None:
     """Foresee from what the operator would see; `variants`: what each site says it serves. None: nothing to decide."""
-    found, ahead = model_pass.reason_about(seen, now), forecast.reason_ahead(seen, now)
-    if found is None or ahead is None:
+    found = model_pass.reason_about(seen, now)
+    if found is None:
         return None
-    told = explaining.explain(seen, now)
+    told = explaining.explain_reasoned(found, seen, now)
     made = next(iter(found.decision.create_rollouts), None)
     last = found.attempts.last_of(found.intent.wanted.revision)
     newest = found.attempts.newest

@@ -83,10 +83,12 @@ def known_bundle(model: ModelObject) -> BundleCheck | None:
 def explain(seen: ModelSeen, now: datetime) -> Explanation:
     """Explain an EdgeModel from what the operator would see now."""
     found = model_pass.reason_about(seen, now)
-    if found is None:
-        return _without_reasoning(seen, now)
-    ahead = forecast.reason_ahead(seen, now) or found
-    coming = forecast.waves_to_come(ahead)
+    return explain_reasoned(found, seen, now) if found is not None else _without_reasoning(seen, now)
+
+
+def explain_reasoned(found: Reasoning, seen: ModelSeen, now: datetime) -> Explanation:
+    """The same where the operator's reasoning over what is seen is known already."""
+    coming = forecast.waves_to_come(forecast.reason_ahead(found, seen, now))
     wave_of = {site: item.wave.name for item in coming for site in item.sites}
     status = found.decision.status
     ready = {item.type: item for item in (status.conditions if status is not None else ())}

@@ -25,13 +25,12 @@ class Coming:
     """Admitted to it, and those it would take, in the order in which it would."""
 
 
-def reason_ahead(seen: ModelSeen, now: datetime) -> Reasoning | None:
-    """The operator's reasoning with the attempt that is due already made: what its next but one pass would think."""
-    found = model_pass.reason_about(seen, now)
-    if found is None or not found.decision.create_rollouts:
-        return found
+def reason_ahead(found: Reasoning, seen: ModelSeen, now: datetime) -> Reasoning:
+    """The operator's reasoning, given `found` of now, with the attempt that is due already made: what its next but one pass would think."""
     made = tuple(_made(seen, item) for item in found.decision.create_rollouts)
-    return model_pass.reason_about(replace(seen, rollouts=(*seen.rollouts, *made)), now)
+    if not made:
+        return found
+    return model_pass.reason_about(replace(seen, rollouts=(*seen.rollouts, *made)), now) or found
 
 
 def _made(seen: ModelSeen, create: RolloutCreate) -> RolloutObject:

@@ -12,33 +12,16 @@ from edgefleet.core.order import Mode, State
 from support.site import Behaviour, Site, digest, order
 
 
-@pytest.fixture
-def site() -> Site:
-    """A site on which revision aa serves."""
-    made = Site()
-    made.give(order("aa", 1, mode=Mode.DIRECT), Behaviour(version=1))
-    made.run()
-    made.log.clear()
-    return made
-
-
 def told(site: Site) -> tuple[str, str]:
     assert site.reported is not None
     return site.reported.stage.value, site.reported.reason
-
-
-def watch(site: Site, seconds: float) -> None:
-    """Let time pass with nothing to do."""
-    for _ in range(int(seconds // 10)):
-        site.step()
-        site.advance(10.0)
 
 
 @pytest.mark.parametrize("mode", list(Mode))
 def test_nothing_new_is_begun_and_the_site_says_so(site: Site, mode: Mode) -> None:
     site.cordoned = True
     site.give(order("bb", 2, mode=mode), Behaviour(version=2))
-    watch(site, 600)
+    site.watch(600)
     assert told(site) == ("Waiting", "Cordoned")
     assert (site.selected, site.log) == ("aa", [])
     site.cordoned = False
@@ -50,7 +33,7 @@ def test_a_first_install_waits_too() -> None:
     site = Site()
     site.cordoned = True
     site.give(order("aa"), Behaviour())
-    watch(site, 600)
+    site.watch(600)
     assert (site.selected, told(site)) == ("none", ("Waiting", "Cordoned"))
 
 
@@ -62,7 +45,7 @@ def test_a_download_under_way_stops_and_keeps_its_bytes(site: Site) -> None:
     site.cordoned = True
     site.run(until=lambda: told(site)[0] == "Waiting")
     assert isinstance(site.fetch, FetchPaused)
-    watch(site, 600)
+    site.watch(600)
     assert told(site) == ("Waiting", "Cordoned")
 
 
@@ -70,7 +53,7 @@ def test_what_is_staged_is_not_tried(site: Site) -> None:
     site.give(order("bb", 2), Behaviour(version=2))
     site.run(until=lambda: site.record.staged_for("bb") is not None)
     site.cordoned = True
-    watch(site, 600)
+    site.watch(600)
     assert told(site) == ("Waiting", "Cordoned")
     assert "run the self-test" not in site.log
 

@@ -13,18 +13,6 @@ from edgepod.contract import SelfTestReport
 from support.site import STEPS, Behaviour, Site, digest, environment, order
 
 
-@pytest.fixture
-def site() -> Site:
-    """A site on which revision aa (version 1) serves."""
-    made = Site()
-    made.give(order("aa", 1, mode=Mode.DIRECT), Behaviour(version=1))
-    made.run()
-    assert made.selected == "aa"
-    made.stages.clear()
-    made.log.clear()
-    return made
-
-
 def stage(site: Site) -> str:
     assert site.reported is not None
     return f"{site.reported.stage.value}/{site.reported.reason}"

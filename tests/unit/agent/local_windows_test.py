@@ -16,33 +16,16 @@ def shut(*kinds: str, until: datetime | None = DAY) -> Windows:
     return Windows(**{kind: closed if kind in kinds else ALWAYS for kind in ("download", "update")})
 
 
-@pytest.fixture
-def site() -> Site:
-    """A site on which revision aa serves."""
-    made = Site()
-    made.give(order("aa", 1, mode=Mode.DIRECT), Behaviour(version=1))
-    made.run()
-    made.log.clear()
-    return made
-
-
 def told(site: Site) -> tuple[str, str, str]:
     assert site.reported is not None
     return site.reported.stage.value, site.reported.reason, site.reported.message
-
-
-def watch(site: Site, seconds: float) -> None:
-    """Let time pass with nothing to do."""
-    for _ in range(int(seconds // 10)):
-        site.step()
-        site.advance(10.0)
 
 
 # -- what is not begun -----------------------------------------------------------------------------------
 def test_nothing_is_downloaded_outside_a_download_window(site: Site) -> None:
     site.windows = shut("download")
     site.give(order("bb", 2), Behaviour(version=2))
-    watch(site, 600)
+    site.watch(600)
 
     assert "fetch the bundle" not in site.log
     assert told(site) == ("Waiting", "WindowClosed", "the download window opens at 2026-01-02T00:00:00Z")
@@ -54,7 +37,7 @@ def test_nothing_is_downloaded_outside_a_download_window(site: Site) -> None:
 def test_a_model_is_staged_in_the_download_window_and_installed_in_the_update_window(site: Site) -> None:
     site.windows = shut("update")
     site.give(order("bb", 2), Behaviour(version=2))
-    watch(site, 600)
+    site.watch(600)
 
     assert site.record.staged_for("bb") is not None
     assert "run the self-test" not in site.log
@@ -68,7 +51,7 @@ def test_a_first_install_waits_like_any_other() -> None:
     site = Site()
     site.windows = shut("update")
     site.give(order("aa"), Behaviour())
-    watch(site, 600)
+    site.watch(600)
 
     assert (site.selected, told(site)[:2]) == ("none", ("Staged", "WindowClosed"))
     site.windows = NO_WINDOWS
@@ -87,7 +70,7 @@ def test_a_download_under_way_stops_when_its_window_closes_and_goes_on_in_the_ne
     assert isinstance(site.fetch, FetchPaused)
     assert site.reported is not None
     assert site.reported.download == Download(done=1, total=2)
-    watch(site, 600)
+    site.watch(600)
     assert site.log.count("the download window has closed") == 1
     site.windows = NO_WINDOWS
     site.run()
@@ -98,7 +81,7 @@ def test_a_download_that_failed_is_not_tried_again_outside_the_window(site: Site
     site.give(order("bb", 2), Behaviour(version=2, fetch=environment("RegistryUnreachable")))
     site.run(until=lambda: told(site)[1] == "RegistryUnreachable")
     site.windows = shut("download")
-    watch(site, 600)
+    site.watch(600)
 
     assert told(site)[:2] == ("Waiting", "WindowClosed")
     assert "try the download again" not in site.log
@@ -108,7 +91,7 @@ def test_a_self_test_that_ends_after_the_window_closed_is_followed_by_nothing(si
     site.give(order("bb", 2), Behaviour(version=2))
     site.run(until=lambda: "run the self-test" in site.log)
     site.windows = shut("update")
-    watch(site, 600)
+    site.watch(600)
 
     assert told(site)[:2] == ("Staged", "WindowClosed")
     assert site.live("bb") == []
@@ -180,7 +163,7 @@ def test_an_order_back_to_what_never_served_here_waits_for_no_window_if_the_hub_
     site.windows = shut("download", "update")
     back = {"mode": Mode.DIRECT, "replaces": digest("bb2")}
     site.give(order("aa", 1, **back), Behaviour(version=1))
-    watch(site, 600)
+    site.watch(600)
     assert (site.selected, told(site)[:2]) == ("bb", ("Waiting", "WindowClosed"))
 
     site.give(order("aa", 1, go_back=True, **back))
@@ -191,7 +174,7 @@ def test_an_order_back_to_what_never_served_here_waits_for_no_window_if_the_hub_
 def test_a_hot_fix_is_no_way_back(site: Site) -> None:
     site.windows = shut("update")
     site.give(order("bb", 2, mode=Mode.DIRECT), Behaviour(version=2))
-    watch(site, 600)
+    site.watch(600)
 
     assert (site.selected, told(site)[:2]) == ("aa", ("Staged", "WindowClosed"))
 
@@ -202,7 +185,7 @@ def test_another_attempt_at_what_failed_in_the_fleet_is_no_way_back(site: Site) 
     site.run()
     site.windows = shut("update")
     site.give(order("aa", 1, attempt=2, replaces=digest("bb2")))
-    watch(site, 600)
+    site.watch(600)
 
     assert (site.selected, told(site)[:2]) == ("bb", ("Staged", "WindowClosed"))
 
@@ -211,7 +194,7 @@ def test_another_attempt_at_what_failed_in_the_fleet_is_no_way_back(site: Site) 
 def test_a_window_is_no_time_without_progress(site: Site) -> None:
     site.windows = shut("update")
     site.give(order("bb", 2), Behaviour(version=2))
-    watch(site, 3 * 3600)
+    site.watch(3 * 3600)
     site.windows = NO_WINDOWS
     site.run()
 
@@ -222,7 +205,7 @@ def test_a_window_is_no_time_without_progress(site: Site) -> None:
 def test_an_order_that_waits_for_its_window_lapses_when_the_hub_stays_silent(site: Site) -> None:
     site.windows = shut("update")
     site.give(order("bb", 2), Behaviour(version=2))
-    watch(site, 600)
+    site.watch(600)
     site.hub_silent = 25 * 3600.0
     site.windows = NO_WINDOWS
     site.run()
@@ -261,7 +244,7 @@ def test_with_a_clock_nobody_believes_nothing_is_begun_and_going_back_works(site
     closed = Window(open=False, changes_at=None)
     site.windows = Windows(closed, closed, UNTRUSTED, "the clock shows 1970-01-01")
     site.give(order("bb", 2), Behaviour(version=2))
-    watch(site, 600)
+    site.watch(600)
     assert told(site) == (
         Stage.WAITING.value,
         "ClockUntrusted",

@@ -124,8 +124,9 @@ def test_over_random_histories_an_explanation_is_what_the_operator_does_next() -
 def test_the_waves_take_the_sites_that_were_foretold(waves: list[Raw]) -> None:
     made = served({f"s{number}": {"ring": str(number % 3)} for number in range(7)}, rollout={"waves": waves})
     made.hub.edit(bundle=bundle(2))
-    ahead = forecast.reason_ahead(made.hub.seen(), made.hub.now)
-    assert ahead is not None
+    found = model_pass.reason_about(made.hub.seen(), made.hub.now)
+    assert found is not None
+    ahead = forecast.reason_ahead(found, made.hub.seen(), made.hub.now)
     foretold = {item.wave.name: sorted(item.sites) for item in forecast.waves_to_come(ahead) if item.sites}
 
     made.go(40)
