@@ -19,6 +19,7 @@ from typing import Any
 
 from bench import machine, show
 from demo import bundles, faulty, local
+from demo.by_hand import Order
 from demo.cluster import Cluster, tool
 from demo.fleet import MODELS, STATE, wait
 from demo.story import MODEL as STORY_MODEL
@@ -27,7 +28,6 @@ from demo.traffic import NAMESPACE as CALLERS
 from demo.traffic import POD, Traffic
 
 NAMESPACE, MODEL = "bench", "rollback"
-ORDER = f"{NAMESPACE}.{MODEL}"
 STABLE = "0000000000"
 PATIENCE = 120.0
 SLOW_MS = 80.0
@@ -53,53 +53,35 @@ CANARIES: dict[str, dict[str, Any]] = {
 class Bench:
     """One site with a model of its own."""
 
-    site: Cluster
+    given: Order
     image: str
     traffic: Traffic
 
-    def order(self, bundle: str, revision: str, attempt: int, canary: dict[str, Any], mode: str) -> None:
-        """Give the order, by hand."""
-        limits = {"limits": {"memory": "160Mi"}, "requests": {"cpu": "50m"}}
-        spec = {
-            "orderVersion": 1,
-            "state": "Run",
-            "mode": mode,
-            "model": {"namespace": NAMESPACE, "name": MODEL},
-            "revision": revision,
-            "attempt": attempt,
-            "bundle": bundle,
-            "variants": ["int8"],
-            "image": self.image,
-            "serving": {"resources": limits},
-            "canary": {**canary, "progressDeadline": "3m"},
-            "rollout": "bench",
-            "wave": "bench",
-            "offeredAt": "2026-01-01T00:00:00Z",
-        }
-        meta = {"name": ORDER, "namespace": MODELS}
-        self.site.apply(
-            {
-                "apiVersion": "edgefleet.dev/v1alpha1",
-                "kind": "EdgeDeployment",
-                "metadata": meta,
-                "spec": spec,
-            }
-        )
+    @property
+    def site(self) -> Cluster:
+        """Where it serves."""
+        return self.given.site
 
-    def report(self) -> dict[str, Any]:
-        """What the site says of it."""
-        found = self.site.get(f"/apis/edgefleet.dev/v1alpha1/namespaces/{MODELS}/edgedeployments/{ORDER}")
-        status: dict[str, Any] = found.get("status") or {}
-        return status if status.get("observedGeneration") == found["metadata"]["generation"] else {}
+    def order(self, bundle: str, revision: str, attempt: int, canary: dict[str, Any], mode: str) -> None:
+        """Give the order."""
+        limits = {"limits": {"memory": "160Mi"}, "requests": {"cpu": "50m"}}
+        self.given.give(
+            mode=mode,
+            revision=revision,
+            attempt=attempt,
+            bundle=bundle,
+            image=self.image,
+            serving={"resources": limits},
+            canary={**canary, "progressDeadline": "3m"},
+        )
 
     def stage(self, *stages: str) -> bool:
         """Whether the site has come to one of these stages, and its pods with it."""
-        return self.report().get("stage") in stages
+        return self.given.report().get("stage") in stages
 
     def pods(self, revision: str) -> list[str]:
         """Addresses of a revision's pods."""
-        chosen = f"edgefleet.dev/model={ORDER},edgefleet.dev/revision={revision}"
-        return [str(pod["status"].get("podIP", "")) for pod in self.site.pods(MODELS, chosen)]
+        return [str(pod["status"].get("podIP", "")) for pod in self.given.pods(revision)]
 
     def begin(self, bundle: str) -> None:
         """Serve the good bundle, and let the caller in."""
@@ -119,10 +101,10 @@ class Bench:
             probe.kill()
         found = json.loads(said.splitlines()[-1])
         if "seconds" not in found:
-            sys.exit(f"{fault}, attempt {attempt}: {found['error']}; the site says {self.report()}")
+            sys.exit(f"{fault}, attempt {attempt}: {found['error']}; the site says {self.given.report()}")
         wait("the site has gone back", PATIENCE, lambda: self.stage("RolledBack"))
         wait("the canary's pods are gone", PATIENCE, lambda: not self.pods(revision))
-        return float(found["seconds"]), str(self.report()["reason"])
+        return float(found["seconds"]), str(self.given.report()["reason"])
 
     def _probe(self, slow_ms: float) -> "subprocess.Popen[str]":
         arguments = ["exec", "-i", "-n", CALLERS, POD, "--", "python3", "-", f"{slow_ms}", f"{PATIENCE}"]
@@ -137,18 +119,9 @@ class Bench:
 
     def end(self) -> None:
         """Take the model away again."""
-        path = f"/apis/edgefleet.dev/v1alpha1/namespaces/{MODELS}/edgedeployments/{ORDER}"
-        spec = self.site.get(path)["spec"]
-        self.site.apply(
-            {
-                "apiVersion": "edgefleet.dev/v1alpha1",
-                "kind": "EdgeDeployment",
-                "metadata": {"name": ORDER, "namespace": MODELS},
-                "spec": {**spec, "state": "Remove"},
-            }
-        )
+        self.given.remove()
         wait("the bench's model is removed", PATIENCE, lambda: self.stage("Removed"))
-        self.site.kubectl("delete", "edgedeployment", ORDER, "-n", MODELS)
+        self.given.forget()
 
 
 def main() -> None:
@@ -161,7 +134,7 @@ def main() -> None:
     name, site = next(iter(fleet.sites.items()))
     service = f"{NAMESPACE}-{MODEL}.{MODELS}.svc"
     traffic = Traffic({name: site}, fleet.images.edgepod, service, MODEL)
-    bench = Bench(site, fleet.images.edgepod, traffic)
+    bench = Bench(Order(site, NAMESPACE, MODEL, "bench"), fleet.images.edgepod, traffic)
     show("machine", **machine())
     models = STATE / "faulty"
     bundles.train()

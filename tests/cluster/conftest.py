@@ -1,11 +1,10 @@
 """What every test against an API server may use."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from support import hub, hub_chart
+from support import hub
 from support.cluster import admin, api_server, site_api_server
 from support.hub import Fleet, Operator, Shelf
 
@@ -22,15 +21,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
 @pytest.fixture(scope="module")
 def operator(api_server: Path, shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     """One operator for all tests of a module, a process of its own with the rights of the chart."""
-    folder = tmp_path_factory.mktemp("operator")
-    kubeconfig = asyncio.run(hub_chart.install(api_server, folder))
-    made = Operator(kubeconfig, shelf, folder / "operator.log")
-    made.start()
-    try:
-        asyncio.run(made.ready())
+    with hub.running(api_server, shelf, tmp_path_factory.mktemp("operator")) as made:
         yield made
-    finally:
-        assert made.stop() == 0
 
 
 @pytest.fixture

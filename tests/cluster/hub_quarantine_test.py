@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from edgefleet.kube import kinds
 from edgefleet.kube.client import Object
-from support import hub_chart
+from support import hub
 from support.cluster import condition, eventually
 from support.commands import Cluster
 from support.fake_agent import Plan
@@ -25,15 +25,8 @@ WAVES = {"waves": [{"name": "all", "maxFailures": 1}]}
 @pytest.fixture(scope="module")
 def operator(api_server: Path, shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     """An operator that loses patience sooner."""
-    folder = tmp_path_factory.mktemp("operator")
-    kubeconfig = asyncio.run(hub_chart.install(api_server, folder))
-    made = Operator(kubeconfig, shelf, folder / "operator.log", environment=POLICY)
-    made.start()
-    try:
-        asyncio.run(made.ready())
+    with hub.running(api_server, shelf, tmp_path_factory.mktemp("operator"), POLICY) as made:
         yield made
-    finally:
-        assert made.stop() == 0
 
 
 async def says(fleet: Fleet, short: str, status: str, reason: str, *, seconds: float = 25) -> Object:

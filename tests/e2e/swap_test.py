@@ -7,13 +7,10 @@ from typing import Any
 import pytest
 from support.clusters import Told
 
-from demo.cluster import Cluster
-from demo.fleet import MODELS, wait
+from demo.by_hand import Order
+from demo.fleet import wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
-
-ORDER = "swaps.digits"
-PATH = f"/apis/edgefleet.dev/v1alpha1/namespaces/{MODELS}/edgedeployments/{ORDER}"
 
 
 @dataclass
@@ -21,7 +18,7 @@ class Box:
     """A site that is given its orders by hand."""
 
     told: Told
-    site: Cluster
+    given: Order
     memory: str
     bundles: dict[str, str] = field(default_factory=dict)
 
@@ -29,44 +26,24 @@ class Box:
         """Order a model of the story, by hand, in so much memory that two do not fit."""
         if model not in self.bundles:
             self.bundles[model] = self.told.story.bundles[self.told.new_bundle(model)].reference
-        spec = {
-            "orderVersion": 1,
-            "state": state,
-            "mode": "Canary",
-            "model": {"namespace": "swaps", "name": "digits"},
-            "revision": revision,
-            "attempt": 1,
-            "bundle": self.bundles[model],
-            "variants": ["int8"],
-            "image": self.told.fleet.images.edgepod,
-            "serving": {"resources": {"limits": {"memory": self.memory}}},
-            "canary": {"steps": [{"shadow": 100, "duration": "1s"}], **canary},
-            "rollout": "by-hand",
-            "wave": "by-hand",
-            "offeredAt": "2026-01-01T00:00:00Z",
-        }
-        meta = {"name": ORDER, "namespace": MODELS}
-        self.site.apply(
-            {
-                "apiVersion": "edgefleet.dev/v1alpha1",
-                "kind": "EdgeDeployment",
-                "metadata": meta,
-                "spec": spec,
-            }
+        self.given.give(
+            state=state,
+            revision=revision,
+            bundle=self.bundles[model],
+            image=self.told.fleet.images.edgepod,
+            serving={"resources": {"limits": {"memory": self.memory}}},
+            canary={"steps": [{"shadow": 100, "duration": "1s"}], **canary},
         )
 
     def report(self) -> dict[str, Any]:
-        found = self.site.get(PATH)
-        status: dict[str, Any] = found.get("status") or {}
-        return status if status.get("observedGeneration") == found["metadata"]["generation"] else {}
+        return self.given.report()
 
     def says(self, stage: str, reason: str) -> bool:
         found = self.report()
         return (found.get("stage"), found.get("reason")) == (stage, reason)
 
     def pods(self, revision: str) -> list[str]:
-        chosen = f"edgefleet.dev/model={ORDER},edgefleet.dev/revision={revision}"
-        return [pod["metadata"]["uid"] for pod in self.site.pods(MODELS, chosen)]
+        return [pod["metadata"]["uid"] for pod in self.given.pods(revision)]
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +51,13 @@ def box(told: Told) -> Iterator[Box]:
     site = list(told.fleet.sites.values())[-1]
     (node,) = site.get("/api/v1/nodes")["items"]
     kib = int(node["status"]["allocatable"]["memory"].removesuffix("Ki"))
-    made = Box(told, site, f"{int(kib * 0.6)}Ki")
+    made = Box(told, Order(site, "swaps", "digits", "by-hand"), f"{int(kib * 0.6)}Ki")
     made.order("v1", "00000000a1")
     wait("v1 serves", 120, lambda: made.says("Serving", "Serving"))
     yield made
     made.order("v1", "00000000a1", state="Remove")
     wait("it is removed", 120, lambda: made.says("Removed", "Removed"))
-    site.kubectl("delete", "edgedeployment", ORDER, "-n", MODELS)
+    made.given.forget()
 
 
 def test_required_waits_for_memory_and_preferred_makes_room_and_says_what_it_cost(box: Box) -> None:

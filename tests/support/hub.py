@@ -20,7 +20,7 @@ from edgefleet.bundle import format as fmt
 from edgefleet.core import names
 from edgefleet.kube import errors, kinds
 from edgefleet.kube.client import Api, Object
-from support import registry
+from support import hub_chart, registry
 from support.cluster import ROOT, condition, drained, eventually, put
 from support.fake_agent import FakeAgent, Plan
 
@@ -195,6 +195,21 @@ class Operator:
         assert self.process is not None
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+
+
+@contextlib.contextmanager
+def running(
+    api_server: Path, shelf: Shelf, folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Operator]:
+    """An operator with the rights of the chart, ready, and stopped as Kubernetes would in the end."""
+    kubeconfig = asyncio.run(hub_chart.install(api_server, folder))
+    made = Operator(kubeconfig, shelf, folder / "operator.log", environment=environment or {})
+    made.start()
+    try:
+        asyncio.run(made.ready())
+        yield made
+    finally:
+        assert made.stop() == 0
 
 
 @contextlib.asynccontextmanager
