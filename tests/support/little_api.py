@@ -1,7 +1,7 @@
 """An API server in memory, just enough to be asked, told, and to refuse. The real one is the matter of tests/cluster."""
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,6 +21,8 @@ class LittleApi:
         """(method, plural) → (code, message)."""
         self.asked: list[tuple[str, str]] = []
         """Method and path of every write."""
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
+        """What happens once, while the next request is being answered."""
         self.url = ""
         self._ids = itertools.count(1)
 
@@ -48,6 +50,9 @@ class LittleApi:
         path, method = request.path.removesuffix("/status"), request.method
         folder, _, _name = path.rpartition("/")
         plural = (path if method == "POST" else folder).rpartition("/")[2]
+        if self.meanwhile is not None:
+            happens, self.meanwhile = self.meanwhile, None
+            await happens()
         if method != "GET":
             self.asked.append((method, path))
         if (method, plural) in self.refuse:

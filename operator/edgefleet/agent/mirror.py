@@ -67,8 +67,7 @@ class Mirrors:
         record = self._journal.models.get(name)
         live = await self._get(name)
         if live is not None and not _mirrored(live):
-            if record is None or not record.spec or record.local:
-                await self._obey(name, live)
+            await self._obey(name, live)
             return live
         if record is None or not record.spec or record.local:
             return live  # a mirror of nothing, or a local order that is gone: absence changes nothing
@@ -127,12 +126,13 @@ class Mirrors:
             return None
 
     async def _obey(self, name: str, live: Object) -> None:
-        """Take a local order into the journal."""
+        """Take a local order into the journal, unless the hub's has come while the site was asked for this one."""
         meta, spec = live["metadata"], live.get("spec") or {}
         identity = OrderIdentity(uid=meta["uid"], generation=meta["generation"])
 
         def change(record: Record) -> Record:
-            if record.spec == spec and record.identity == identity:
+            from_hub = bool(record.spec) and not record.local
+            if from_hub or (record.spec == spec and record.identity == identity):
                 return record
             return msgspec.structs.replace(record, spec=spec, identity=identity, local=True, finished="")
 

@@ -163,6 +163,22 @@ async def test_a_site_that_leaves_the_placement_and_enters_it_again_refuses_what
     assert lab.passes.stages()[NAME] == ("Downloading", "")
 
 
+# -- an order given at the site -----------------------------------------------------------------------------
+async def test_an_order_of_the_hub_that_comes_while_one_of_the_site_is_read_is_not_written_over(
+    lab: Lab,
+) -> None:
+    here = order("aa", mode=Mode.DIRECT)
+    lab.put(kinds.EDGE_DEPLOYMENT, {"metadata": {"name": NAME}, "spec": to_wire(here)})
+    await lab.passes.mirrors.settle(NAME)
+    assert lab.journal.models[NAME].local
+    wanted = order("bb", mode=Mode.DIRECT)
+    lab.server.meanwhile = lambda: lab.give(wanted)
+    await lab.passes.mirrors.settle(NAME)
+    record = lab.journal.models[NAME]
+    assert (record.local, record.spec) == (False, to_wire(wanted))
+    assert record.identity == OrderIdentity(uid="u1", generation=2)
+
+
 # -- a step the cluster refuses ----------------------------------------------------------------------------
 @pytest.mark.parametrize(("code", "message"), [(403, "exceeded quota: models"), (422, "invalid quantity")])
 async def test_a_step_the_cluster_refuses_is_told_and_tried_again_later(
