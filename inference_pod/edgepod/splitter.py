@@ -22,6 +22,8 @@ from edgepod.wire import answers
 from edgepod.wire.tensors import Array, WireError
 
 POLL_SECONDS: Final = 1.0
+SHARING_POLL_SECONDS: Final = 0.3
+"""While requests are shared, so that a canary that is stopped, or a next step, is heard of sooner."""
 MAX_SHADOWS: Final = 16
 """Copies under way. More are skipped: shadow work must not pile up before callers' work."""
 MAX_SHADOW_BYTES: Final = 32 * 1024 * 1024
@@ -97,7 +99,8 @@ class Splitter:
                 log.exception(
                     "polling the agent failed"
                 )  # the next lease may be better; without polling there is none
-            await asyncio.sleep(POLL_SECONDS)
+            sharing = self._lease is not None and time.monotonic() < self._until
+            await asyncio.sleep(SHARING_POLL_SECONDS if sharing else POLL_SECONDS)
 
     def close(self) -> None:
         """Give up copies under way and idle connections."""

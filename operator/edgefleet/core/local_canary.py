@@ -6,7 +6,7 @@ from typing import Final
 
 from edgepod.contract import TrafficLease
 
-from edgefleet.core import canary, rendering
+from edgefleet.core import canary, rendering, units
 from edgefleet.core.canary import Evidence, Split, Verdict
 from edgefleet.core.local import BrokenGate, Create, Endpoint, Patch, PodSeen, Progress, StepState
 from edgefleet.core.local_view import Outcome, View
@@ -21,6 +21,10 @@ CONFIRM: Final = 20.0
 KILLS_FORGIVEN: Final = 2
 """How often canary pods may be ended from outside before the model is blamed."""
 PACE: Final = 1.0
+QUICK: Final = 0.25
+"""Seconds between looks while something is about to happen that nobody brings news of."""
+_ABOUT: Final = 3.0
+"""Seconds after a step was opened in which the serving pods are about to take it up."""
 
 
 def settled(progress: Progress, key: str, now: float) -> tuple[Progress, bool]:
@@ -153,9 +157,10 @@ def _open(view: View) -> Outcome | None:
         begun = replace(state, begun=view.now, stable=serving)
         progress = replace(view.progress, step=begun)
         return replace(_waiting(view, "Step"), progress=progress, lease=lease(view))
-    message = "waiting for the serving pods to take the step up"
-    if view.now - state.opened <= TAKE_UP:
-        return replace(_waiting(view, "Starting", message), lease=lease(view))
+    message, waited = "waiting for the serving pods to take the step up", view.now - state.opened
+    if waited <= TAKE_UP:
+        pace = QUICK if waited < _ABOUT else PACE
+        return replace(_waiting(view, "Starting", message), lease=lease(view), requeue=pace)
     return replace(_waiting(view, "StepNotTakenUp", message, Stage.HELD), lease=lease(view))
 
 
@@ -166,12 +171,12 @@ def _opened(view: View) -> Outcome:
     progress, done = settled(view.progress, f"canary/{order.revision}", view.now)
     lives = _starts(view.ready(order.revision))
     if not done or not lives:
-        return replace(_waiting(view, "Starting"), progress=progress)
+        return replace(_waiting(view, "Starting"), progress=progress, requeue=QUICK)
     number = progress.steps_opened + 1
     name = f"{order.revision}-{order.attempt}-{progress.run}-{number}"
     progress = replace(progress, step=StepState(name, view.now, lives=lives), steps_opened=number)
     moved = View(replace(view.seen, progress=progress), view.now, view.moment)
-    return replace(_waiting(moved, "Starting"), progress=progress, lease=lease(moved))
+    return replace(_waiting(moved, "Starting"), progress=progress, lease=lease(moved), requeue=QUICK)
 
 
 def _starts(pods: Sequence[PodSeen]) -> frozenset[str] | None:
@@ -208,7 +213,9 @@ def _judge(view: View, step: Step, *, golden_passed: bool) -> Outcome:
         case canary.Outcome.RUNNING | canary.Outcome.PASSED:
             stage, reason = Stage.CANARY, "Step"
     told = progress_of(view, evidence, verdict.message)
-    return Outcome(stage, reason, verdict.message, requeue=PACE, lease=lease(view), canary=told)
+    left = units.duration(step.duration) - elapsed
+    pace = min(PACE, left) if left > 0 else PACE
+    return Outcome(stage, reason, verdict.message, requeue=pace, lease=lease(view), canary=told)
 
 
 def _canary_replaced(view: View) -> Outcome:

@@ -35,6 +35,7 @@ OURS: Final = (
     kinds.EDGE_DEPLOYMENT,
 )
 _MODEL_PACE: Final = 1.0
+_MODEL_QUICK: Final = 0.2
 _SITE_PACE: Final = 0.2
 _FLEET_PACE: Final = 2.0
 _LOOK_FOR_CRDS: Final = 2.0
@@ -48,7 +49,7 @@ class Hub:
     def __init__(self, api: Api, settings: Settings) -> None:
         self.metrics = Metrics()
         self.models_queue: Queue[Key] = Queue(
-            "model", self._look_at_model, pace=_MODEL_PACE, meter=self.metrics.passed
+            "model", self._look_at_model, pace=_MODEL_PACE, quick=_MODEL_QUICK, meter=self.metrics.passed
         )
         self.sites_queue: Queue[str] = Queue(
             "site", self._look_at_site, workers=8, pace=_SITE_PACE, meter=self.metrics.passed

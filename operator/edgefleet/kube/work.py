@@ -1,7 +1,7 @@
 """The one queue of hub and agent: keys in, passes out.
 
 A pass looks at everything about its key, so asking twice is asking once. Per key one pass runs at a time and no
-sooner than `pace` seconds after the last began; a failed pass comes again after a growing, jittered pause; a
+sooner than a pace after the last began; a failed pass comes again after a growing, jittered pause; a
 pass may ask to be called again. What an event asks for always wins over a later time.
 """
 
@@ -11,11 +11,13 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 log = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
+_REST: Final = 4.0
+"""A pass that took so long keeps the next one away for this many times as long, from its own beginning."""
 
 
 class Meter(Protocol):
@@ -31,6 +33,8 @@ class _State:
     """When the next pass is to run; None: no pass is wanted."""
     running: bool = False
     began: float = float("-inf")
+    pace: float = 0.0
+    """Seconds from then until the next pass may begin."""
     gone: bool = False
     failures: int = 0
     errors: list[str] = field(default_factory=list)
@@ -46,14 +50,20 @@ class Queue(Generic[K]):
         *,
         workers: int = 4,
         pace: float = 0.0,
+        quick: float | None = None,
         first_backoff: float = 1.0,
         longest_backoff: float = 60.0,
         meter: Meter | None = None,
     ) -> None:
-        """`pace` and the backoffs are seconds."""
+        """`pace` and the backoffs are seconds; after a pass that was short the next may begin from `quick` on.
+
+        So a small fleet is answered at once, and a large one, whose pass costs a good part of a second, is not
+        looked at all the time.
+        """
         self.name = name
         self._do = do
         self._pace = pace
+        self._quick = pace if quick is None else quick
         self._backoff = (first_backoff, longest_backoff)
         self._meter = meter
         self._workers = workers
@@ -107,7 +117,8 @@ class Queue(Generic[K]):
         return asyncio.get_running_loop().time()
 
     def _ask(self, key: K, state: _State, due: float) -> None:
-        due = max(due, state.began + self._pace)
+        if not state.running:  # the pace is not known before a pass has ended
+            due = max(due, state.began + state.pace)
         if state.due is not None and state.due <= due:
             return
         state.due = due
@@ -157,17 +168,15 @@ class Queue(Generic[K]):
             again = self._failed(key, state, error)
         finally:
             state.running = False
+            took = self._now() - began
+            state.pace = min(self._pace, max(self._quick, _REST * took))
             if self._meter:
-                self._meter(self.name, self._now() - began, outcome)
-        if again is not None:
-            wanted, state.due = state.due, None
-            due = self._now() + again
-            self._ask(key, state, due if wanted is None else min(wanted, due))
-        elif state.due is not None:
-            self._push(key, state.due)
-        elif (
-            state.gone or not self._pace
-        ):  # a paced key is kept: when its last pass began is what paces the next
+                self._meter(self.name, took, outcome)
+        wanted, state.due = state.due, None
+        times = [wanted, None if again is None else self._now() + again]
+        if asked := [moment for moment in times if moment is not None]:
+            self._ask(key, state, min(asked))
+        elif state.gone or not self._pace:  # a paced key is kept: its last pass paces the next
             del self._states[key]
 
     def _failed(self, key: K, state: _State, error: Exception) -> float:

@@ -79,6 +79,27 @@ async def test_passes_over_one_key_are_paced_also_after_it_was_quiet() -> None:
     assert began[1] - began[0] >= 0.1
 
 
+async def test_a_short_pass_is_soon_followed_and_a_long_one_leaves_the_whole_pace() -> None:
+    began: dict[str, list[float]] = {"short": [], "long": []}
+
+    async def do(key: str) -> None:
+        began[key].append(asyncio.get_running_loop().time())
+        if len(began[key]) == 1:
+            queue.add(key)  # what a pass writes comes back as news while it still runs
+        if key == "long":
+            await asyncio.sleep(0.2)
+
+    queue = Queue("q", do, pace=0.6, quick=0.05)
+    async with running(queue):
+        queue.add("short")
+        queue.add("long")
+        await until(lambda: len(began["short"]) == 2)
+        assert len(began["long"]) == 1
+        await until(lambda: len(began["long"]) == 2)
+    gaps = {key: times[1] - times[0] for key, times in began.items()}
+    assert 0.05 <= gaps["short"] < 0.6 <= gaps["long"]
+
+
 async def test_an_event_comes_before_a_later_time_and_replaces_it() -> None:
     passes: list[str] = []
 
