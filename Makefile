@@ -8,6 +8,9 @@ PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 SEED ?= 1
 PYTEST := $(PYTHON) -m pytest --randomly-seed $(SEED)
+# Tests against API servers mostly wait; full clusters still have the machine for themselves (tests/support/sharing.py).
+WORKERS ?= 2
+SHARED := --numprocesses $(WORKERS)
 ROOT := $(shell test "$$(id -u)" = 0 && echo yes || echo no)
 
 # Built once, with progress, and before any test's clock runs.
@@ -55,19 +58,19 @@ ifneq ($(ROOT),yes)
 	@echo "not root: leaving out $(FULL_CLUSTER_TESTS) (full clusters need network namespaces); run 'sudo make test' for those"
 endif
 	$(PREPARE)
-	$(PYTEST) $(TESTS)
+	$(PYTEST) $(SHARED) $(TESTS)
 ifneq ($(ROOT),yes)
 	@echo "not root: $(FULL_CLUSTER_TESTS) were left out"
 endif
 
 .PHONY: test-fast
 test-fast: env ## Tests that need no cluster, under two minutes
-	$(PYTEST) tests/unit tests/pod
+	$(PYTEST) $(SHARED) tests/unit tests/pod
 
 .PHONY: test-cluster
 test-cluster: env ## Tests against a real API server (no root)
 	$(PREPARE)
-	$(PYTEST) tests/cluster
+	$(PYTEST) $(SHARED) tests/cluster
 
 .PHONY: test-e2e
 test-e2e: env ## The demo's story with asserts, on full clusters (root)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from support.clusters import Told
+    from support.sharing import Sharing
 
 ROOT = Path(__file__).parent
 LEVELS = ("unit", "pod", "cluster", "e2e", "faults")
@@ -34,6 +35,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return rank, item.path.name != FIRST, str(item.path), item.location[1] or 0
 
     items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "Sharing":
+    """Run on several workers without one test disturbing another."""
+    from support.sharing import Sharing  # only there when pytest runs on several workers
+
+    return Sharing(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ installed: no service starts and root is not needed.
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import socket
@@ -53,6 +54,14 @@ def program() -> Path | None:
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
         return None
     _CACHE.mkdir(parents=True, exist_ok=True)
+    with (_CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several workers of one test run want it at once
+        if not cached.exists():
+            _unpack()
+    return cached if cached.exists() else None
+
+
+def _unpack() -> None:
     if _download().returncode and os.geteuid() == 0:
         subprocess.run(
             ["apt-get", "-qq", "update"], stdin=subprocess.DEVNULL, capture_output=True, timeout=120
@@ -60,7 +69,6 @@ def program() -> Path | None:
         _download()
     for archive in _CACHE.glob(f"{_PACKAGE}_*.deb"):
         subprocess.run(["dpkg-deb", "-x", archive, _CACHE], check=True, timeout=60)
-    return cached if cached.exists() else None
 
 
 @contextlib.contextmanager
