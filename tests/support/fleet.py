@@ -21,28 +21,39 @@ class Site:
     """Variant this site takes of a bundle; none: it says nothing of it."""
     blocked: bool = False
     linked: bool = True
+    broken: bool = False
+    """What serves here is not ready."""
+    quiet: bool = False
+    """Nobody calls: a canary has nothing to be judged by."""
+    clock: bool = True
+    """Whether it is believed here."""
+    windows: Raw | None = None
+    """The policy as it was heard last; None: it has none, or its agent knows of none."""
+    simple: bool = False
+    """Its agent knows of no windows, and refuses orders that speak of going back."""
     identity: Raw | None = None
     order: Raw | None = None
     active: Raw | None = None
     """The order whose revision serves."""
     previous: str = ""
+    served: Raw | None = None
+    """The order whose revision served before."""
     refused: list[Raw] = field(default_factory=list)
     progress: int = 0
     steps: int = 2
     """Steps of work a revision takes here."""
 
     def sync(self) -> None:
-        """A beat, the report up, the order down; nothing without a link."""
-        if not self.linked or self.name not in self.hub.sites:
+        """A beat, the report up, policy and order down; nothing without a link."""
+        if not self.tell():
             return
-        self.hub.beat(self.name)
+        policy = self.hub.agents.get(self.name)
+        obeys = policy is not None and "windows" in policy["status"]
+        self.windows = copy.deepcopy(policy["spec"].get("windows")) if policy and obeys else None
         live = self.hub.orders.get(self.name)
         if live is None:
             return
-        live["status"] = self.report()
         head = live["metadata"]
-        # a write of the status is a new resource version, and only a difference is written
-        head["resourceVersion"] = str(next(self.hub.versions))
         identity = {"uid": head["uid"], "generation": head["generation"]}
         if identity != self.identity:
             before = self.order
@@ -51,14 +62,35 @@ class Site:
             self.progress = self.progress if same else 0
             live["status"] = self.report()
 
+    def tell(self) -> bool:
+        """A beat and the report of what is known here; what is new at the hub is not heard yet. False: no link."""
+        if not self.linked or self.name not in self.hub.sites:
+            return False
+        self.hub.beat(self.name)
+        live = self.hub.orders.get(self.name)
+        if live is not None:
+            live["status"] = self.report()
+            # a write of the status is a new resource version, and only a difference is written
+            live["metadata"]["resourceVersion"] = str(next(self.hub.versions))
+        return True
+
+    def relapse(self) -> None:
+        """What serves stops working long after its promotion, and the revision before serves again."""
+        if self.active is None or self.order is None or not self._serves(self.order) or self.served is None:
+            return
+        self._refuse(self.order)
+        self.active, self.previous, self.served = self.served, self.active["revision"], None
+
     def work(self) -> None:
         """One step, with or without a link."""
         order = self.order
         if order is None or order["state"] != "Run":
             if order is not None and order["state"] == "Remove":
-                self.active, self.previous = None, ""
+                self.active, self.previous, self.served = None, "", None
             return
-        if self.blocked or self._settled() or self._behind() or self._waits():
+        if self.blocked or self._settled() or self._behind() or self._waits() or self._too_new():
+            return
+        if self._idle():
             return
         self.progress += 1
         if self.progress < self.steps:
@@ -66,14 +98,14 @@ class Site:
         if order["bundle"] in self.bad:
             self._refuse(order)
         else:
-            self.previous = self.active["revision"] if self.active else ""
-            self.active = copy.deepcopy(order)
+            self.previous, self.served = self.active["revision"] if self.active else "", self.active
+            self.active, self.broken = copy.deepcopy(order), False
         self.progress = 0
 
     def report(self) -> Raw:
         """What it says now."""
         stage, reason = self._stage()
-        ready = "True" if stage == "Serving" else "False"
+        ready = "True" if reason == "Serving" else "False"
         found: Raw = {
             "stage": stage,
             "reason": reason,
@@ -118,15 +150,26 @@ class Site:
             for item in self.refused
         )
 
-    def _waits(self) -> bool:
-        """It has fetched nothing, or begun nothing with what it has, and the window for that is closed."""
+    def _waits(self) -> str:
+        """Why it begins nothing yet: it has fetched nothing, or begun nothing with what it has, and has no window for that."""
         order = self.order
-        if order is None or self.name not in self.hub.agents:
-            return False
-        windows = self.hub.windows(self.name)
-        window = windows.download if self.progress == 0 else windows.update
-        back = order.get("goBack", False) or order["revision"] == self.previous
-        return self.progress <= 1 and not back and not window.open
+        if order is None or self.windows is None or self.progress > 1:
+            return ""
+        if order.get("goBack", False) or order["revision"] == self.previous:
+            return ""
+        if not self.windows.get("download" if self.progress == 0 else "update"):
+            return ""
+        now = self.hub.windows(self.windows)
+        window = now.download if self.progress == 0 else now.update
+        return "ClockUntrusted" if not self.clock else "" if window.open else "WindowClosed"
+
+    def _too_new(self) -> bool:
+        """An order this agent does not understand."""
+        return self.simple and self.order is not None and self.order.get("goBack", False)
+
+    def _idle(self) -> bool:
+        """A canary without callers."""
+        return self.quiet and self.progress == 1 and self.order is not None and self.order["mode"] == "Canary"
 
     def _behind(self) -> bool:
         """A lower bundle version without the digest to leave."""
@@ -146,13 +189,17 @@ class Site:
         if self._refuses(order):
             return ("RolledBack", "GoldenDisagrees")
         if self._serves(order):
-            return ("Serving", "Serving")
+            return ("Serving", "NotReady" if self.broken else "Serving")
+        if self._too_new():
+            return ("Rejected", "AgentTooOld")
         if self.blocked:
             return ("Blocked", "DiskFull")
         if self._behind():
             return ("Rejected", "HubBehind")
-        if self._waits():
-            return ("Waiting" if self.progress == 0 else "Staged", "WindowClosed")
+        if why := self._waits():
+            return ("Waiting" if self.progress == 0 else "Staged", why)
+        if self._idle():
+            return ("Held", "NoTraffic")
         return ("Downloading", "") if self.progress == 0 else ("Canary", "")
 
 

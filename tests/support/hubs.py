@@ -5,6 +5,7 @@ an API server would refuse: a stale resource version, another uid, a name that i
 """
 
 import copy
+import functools
 import hashlib
 import random
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ import msgspec
 from edgefleet import schedule
 from edgefleet.core import model_pass, names, parse, quarantine, units
 from edgefleet.core.decisions import Finalizer, ModelDecision, OrderWrite, RolloutCreate, RolloutPatch
-from edgefleet.core.seen import BundleCheck, ModelSeen, SiteObject
+from edgefleet.core.seen import BundleCheck, ModelSeen, SiteObject, SpecError
+from edgefleet.core.specs import SiteSpec
 from edgefleet.core.statuses import VariantNeeds
 from edgefleet.core.window import Windows
 
@@ -90,6 +92,10 @@ def agent_raw(
     }
 
 
+_problem = functools.cache(schedule.problem)
+"""It asks the real clock for the next start; that is long, and the same for the clocks of tests."""
+
+
 class RefusedError(Exception):
     """The API server would answer 404, 409 or 422."""
 
@@ -135,9 +141,18 @@ class Hub:
         self.agents[name]["spec"]["windows"] = windows
         self.agents[name]["status"]["windows"] = {}
 
-    def windows(self, name: str) -> Windows:
-        """A site's windows now."""
-        return schedule.of_agent(parse.agent(self.agents[name]), self.now)
+    def deliver(self, name: str) -> None:
+        """The windows of a site go down as policy."""
+        given = self.sites[name]["spec"].get("windows")
+        policy = self.agents[name]["spec"]
+        if given:
+            policy["windows"] = copy.deepcopy(given)
+        else:
+            policy.pop("windows", None)
+
+    def windows(self, policy: Raw) -> Windows:
+        """What windows come to now."""
+        return schedule.of_agent(parse.agent({**agent_raw(), "spec": {"windows": policy}}), self.now)
 
     def beat(self, name: str) -> None:
         """A beat arrives."""
@@ -216,7 +231,9 @@ class Hub:
 
     def _site(self, name: str, raw_: Raw) -> SiteObject:
         found = parse.site(raw_, self.leases.get(name), self.agents.get(name))
-        return replace(schedule.checked(found), windows=schedule.of_agent(found.agent, self.now))
+        wrong = _problem(found.spec.windows) if isinstance(found.spec, SiteSpec) else ""
+        spec = SpecError(wrong) if wrong else found.spec
+        return replace(found, spec=spec, windows=schedule.of_agent(found.agent, self.now))
 
     def decide(self) -> ModelDecision:
         """What the operator would do now."""

@@ -4,24 +4,19 @@ The numbers I1 to I12 are those of the design's invariants; docs/develop.md says
 """
 
 import pickle
-import re
 from datetime import timedelta
 from typing import Any
 
-from edgefleet.core import fleet, liveness, model_pass, parse, units, verdict
+from edgefleet.core import fleet, model_pass, parse, units, verdict
 from edgefleet.core.decisions import ModelDecision
 from edgefleet.core.order import Mode, State
 from edgefleet.core.seen import RolloutObject
-from edgefleet.core.statuses import Connectivity, Outcome, WaveStatus
+from edgefleet.core.statuses import Outcome, WaveStatus
 from edgefleet.core.verdict import Verdict
-from support.fleet import Site
-from support.hubs import Hub, Raw, changes, shuffled
-from support.kinds import withheld
+from support import facts, timely
+from support.hubs import Hub, Raw, shuffled
 
-WHO_ACTS = re.compile(
-    r"edgefleet rollout \w+|spec\.\w+|siteSelector|annotate|maxFailures|apply another bundle|bring sites back|beat again"
-)
-"""Words by which a hold tells a person what to do."""
+_CUT_SHORT = (Outcome.ABORTED, Outcome.SUPERSEDED)
 
 
 def check(hub: Hub, decision: ModelDecision) -> None:
@@ -29,7 +24,7 @@ def check(hub: Hub, decision: ModelDecision) -> None:
     rollouts = [item for raw in hub.rollouts.values() if (item := parse.rollout(raw)) is not None]
     newest = max(rollouts, key=lambda item: item.spec.number, default=None)
     statuses = {patch.name: patch.status for patch in decision.patch_rollouts if patch.status is not None}
-    banned = _banned(rollouts, statuses)
+    banned = facts.banned(rollouts, statuses)
     for write in decision.orders:
         if write.order.state is not State.RUN:
             continue
@@ -41,6 +36,13 @@ def check(hub: Hub, decision: ModelDecision) -> None:
             f"{write.site} is in quarantine and offered {write.order.revision}"
         )
         assert key not in refused, f"I1: {write.site} is offered what it refused"
+        remembered = {
+            failure.site
+            for item in rollouts
+            for failure in item.status.failures
+            if (item.spec.revision, item.spec.attempt) == key
+        }
+        assert write.site not in remembered, f"I8: {write.site} is offered what failed under its name"
         assert key not in banned, f"I4: {write.site} is offered a banned revision"
         leaves = {revision for revision, _ in banned} - {
             item.spec.revision for item in rollouts if (item.spec.revision, item.spec.attempt) not in banned
@@ -58,26 +60,31 @@ def check(hub: Hub, decision: ModelDecision) -> None:
 
 
 def _only_matching_reports_count(hub: Hub, decision: ModelDecision) -> None:
-    """I7: what is called healthy was reported for the order as it stands."""
-    good = {name: raw["spec"] for name, raw in hub.orders.items() if _healthy(raw)}
+    """I7: what is called healthy was reported for the order as it stands, by a site that is heard."""
+    good = {
+        name: raw["spec"]
+        for name, raw in hub.orders.items()
+        if facts.healthy(raw) and name in hub.sites and facts.online(hub, name)
+    }
     unread = decision.status is not None and any(
         c.reason == "InvalidSpec" for c in decision.status.conditions
     )
     if decision.status is not None and not unread:  # of a spec that cannot be read the last figures stay
         counts = decision.status.sites
         right = [spec for spec in good.values() if spec["revision"] == decision.status.target_revision]
-        assert counts.healthy <= len(good), "I7: more healthy than reports say"
+        assert counts.healthy <= len(good), f"I7: {counts.healthy} healthy, reports say {sorted(good)}"
         assert counts.updated <= len(right), "I7: more updated than reports say"
     newest = max((raw["spec"]["number"] for raw in hub.rollouts.values()), default=0)
     for patch in decision.patch_rollouts:
         if patch.status is None or hub.rollouts[patch.name]["spec"]["number"] != newest:
             continue
-        if hub.rollouts[patch.name]["status"].get("outcome"):
-            continue  # it has ended: its figures are those of its end
+        if hub.rollouts[patch.name]["status"].get("outcome") or patch.status.outcome in _CUT_SHORT:
+            continue  # it has ended: its figures are those of the last look at it
         mine = sum(spec["rollout"] == patch.name for spec in good.values())
         waves = (hub.model or {}).get("spec", {}).get("rollout", {}).get("waves", ())
         # of waves the spec has no more, and of those `finish` passes over, the last figures stay
-        asked = {"rest", *(wave["name"] for wave in waves)}
+        asked = {wave["name"] for wave in waves}
+        asked |= set() if waves and not {"siteSelector", "limit"} & set(waves[-1]) else {"rest"}
         if hub.rollouts[patch.name]["spec"]["finish"]:
             asked = {wave.name for wave in patch.status.waves[-1:]}
         running = [
@@ -157,39 +164,6 @@ def _withdrawn(decision: ModelDecision) -> set[str]:
     }
 
 
-def _banned(rollouts: list[RolloutObject], statuses: dict[str, Any]) -> set[tuple[str, int]]:
-    found = set()
-    for item in rollouts:
-        status = statuses.get(item.meta.name, item.status)
-        if status.outcome in (Outcome.ROLLED_BACK, Outcome.ABORTED) or item.spec.desired.value == "Aborted":
-            found |= {(item.spec.revision, attempt) for attempt in range(1, item.spec.attempt + 1)}
-    return found
-
-
-def _online(hub: Hub, name: str) -> bool:
-    site = parse.site(hub.sites[name], hub.leases.get(name), hub.agents.get(name))
-    return liveness.judge(site, hub.started, hub.now).connectivity is Connectivity.ONLINE
-
-
-def _matching(raw: Raw) -> bool:
-    head = raw["metadata"]
-    return bool(raw["status"].get("order") == {"uid": head["uid"], "generation": head["generation"]})
-
-
-def _healthy(raw: Raw) -> bool:
-    said = raw["status"]
-    return (
-        _matching(raw)
-        and said.get("stage") == "Serving"
-        and said["activeRevision"] == raw["spec"]["revision"]
-    )
-
-
-def _set_aside(site: Raw) -> bool:
-    """By a person or by the operator."""
-    return bool(site["spec"].get("cordoned")) or "quarantine" in site["status"]
-
-
 def _offers_fit(hub: Hub, newest: RolloutObject, decision: ModelDecision) -> None:
     """I2: no new offer while as many are in flight as may be."""
     new = [write for write in decision.orders if write.reason == "Admitted"]
@@ -197,36 +171,28 @@ def _offers_fit(hub: Hub, newest: RolloutObject, decision: ModelDecision) -> Non
         return
     waves = {wave["name"]: wave for wave in hub.model["spec"].get("rollout", {}).get("waves", ())}
     most = waves.get(new[0].order.wave, {}).get("maxConcurrency", 100)
-    in_flight = 0
+    in_flight, patient = 0, 0
     for name, raw in hub.orders.items():
         spec, said = raw["spec"], raw["status"]
         if spec["state"] != "Run" or spec["rollout"] != newest.meta.name or name not in hub.sites:
             continue
         site = hub.sites[name]
         failed = any(item["revision"] == spec["revision"] for item in said.get("refused", ()))
-        silent = (hub.now - units.instant(spec["offeredAt"])).total_seconds() > 600 and not _matching(raw)
-        standing = _matching(raw) and said.get("stage") in ("Blocked", "Rejected", "RolledBack")
-        set_aside = _set_aside(site) or not _placed(hub, name) or _unfit(hub, name)
-        busy = _online(hub, name) and not (_healthy(raw) or failed or silent or standing or set_aside)
-        in_flight += busy
+        silent = (hub.now - units.instant(spec["offeredAt"])).total_seconds() > 600 and not facts.matching(
+            raw
+        )
+        standing = facts.matching(raw) and said.get("stage") in ("Blocked", "Rejected", "RolledBack", "Held")
+        set_aside = facts.set_aside(site) or not facts.placed(hub, name) or facts.unfit(hub, name)
+        idle = facts.matching(raw) and timely.waits(hub, name)
+        here = facts.online(hub, name) and not (
+            facts.healthy(raw) or failed or silent or standing or set_aside
+        )
+        in_flight += here and not idle
+        patient += here and idle and said["reason"] == "WindowClosed"
     assert in_flight + len(new) <= most, f"I2: {len(new)} offers while {in_flight} are in flight, {most} may"
+    later = any(timely.shut_for(hub, write.site, kind) for write in new for kind in ("download", "update"))
+    assert not later or in_flight + patient + 1 <= most, f"{patient} wait for their windows and {new} too"
     assert not hub.model["spec"].get("paused"), "an offer while paused"
-
-
-def _placed(hub: Hub, name: str) -> bool:
-    if hub.model is None:
-        return False
-    expressions = hub.model["spec"]["placement"]["siteSelector"].get("matchExpressions", ())
-    ring = hub.sites[name]["metadata"]["labels"].get("ring")
-    allowed = hub.model["spec"]["placement"].get("jurisdictions", ())
-    here = hub.sites[name]["spec"].get("jurisdiction", "")
-    return all(ring in item["values"] for item in expressions) and (not allowed or here in allowed)
-
-
-def _unfit(hub: Hub, name: str) -> bool:
-    """Whether a site is known to lack a feature that each variant needs."""
-    have = hub.agents[name]["status"].get("inventory", {}).get("cpuFeatures", ())
-    return bool(have) and bool(hub.needs) and all(set(item.cpu_features) - set(have) for item in hub.needs)
 
 
 def _completion_is_earned(hub: Hub, newest: RolloutObject, wave: WaveStatus) -> None:
@@ -244,8 +210,8 @@ def _completion_is_earned(hub: Hub, newest: RolloutObject, wave: WaveStatus) -> 
         if name in hub.sites
         and raw["spec"]["state"] == "Run"
         and raw["spec"]["rollout"] == newest.meta.name
-        and _healthy(raw)
-        and _online(hub, name)
+        and facts.healthy(raw)
+        and facts.online(hub, name)
     ]
     if wave.admitted == 0:
         assert wave.healthy == 0
@@ -255,7 +221,7 @@ def _completion_is_earned(hub: Hub, newest: RolloutObject, wave: WaveStatus) -> 
     if policy.get("soak") and not newest.spec.finish:
         assert wave.soak_started_at is not None, f"I3: {wave.name} did not soak"
         since = units.instant(wave.soak_started_at)
-        heard = [name for name in good if parse.heartbeat(hub.leases[name]).heard >= since]  # type: ignore[operator]
+        heard = [name for name in good if parse.heartbeat(hub.leases[name]).heard > since]  # type: ignore[operator]
         assert len(heard) >= need, f"I3: {wave.name} completed by sites not heard since {since}"
         assert (hub.now - since).total_seconds() >= units.duration(policy["soak"]), "I3: soak was cut short"
 
@@ -263,10 +229,12 @@ def _completion_is_earned(hub: Hub, newest: RolloutObject, wave: WaveStatus) -> 
 def _removals_are_meant(hub: Hub, decision: ModelDecision) -> None:
     """I6: only sites that left the placement lose the model, and never many without consent."""
     gone = [write for write in decision.orders if write.order.state is State.REMOVE]
-    assert all(not _placed(hub, write.site) for write in gone), "I6: a placed site is told to remove"
+    assert all(not facts.placed(hub, write.site) for write in gone), "I6: a placed site is told to remove"
     assert all(write.site in hub.sites for write in gone), "I6: a deleted site is told to remove"
     having = [name for name, raw in hub.orders.items() if name in hub.sites and raw["spec"]["state"] == "Run"]
-    if len(gone) > max(1, len(having) // 10) and hub.model is not None:
+    told = [name for name, raw in hub.orders.items() if name in hub.sites and _leaves(hub, name, raw)]
+    free = max(1, (len(having) + len(told)) // 10)
+    if gone and len(gone) + len(told) > free and hub.model is not None:
         asked = f"removal-{hub.model['metadata']['generation']}"
         approved = [
             item["wave"] for raw in hub.rollouts.values() for item in raw["spec"].get("approvals", ())
@@ -274,60 +242,8 @@ def _removals_are_meant(hub: Hub, decision: ModelDecision) -> None:
         assert asked in approved, f"I6: {len(gone)} of {len(having)} sites lose the model without consent"
 
 
-def comes_to_rest(hub: Hub, sims: dict[str, Site]) -> None:
-    """I11: with every site reachable and nobody touching anything it ends, or names who must act."""
-    for site in sims.values():
-        site.linked, site.blocked = True, False
-    calm = 0
-    for _ in range(60):
-        decision = hub.look()
-        check_again = changes(decision)
-        hub.tick(61)
-        for site in sims.values():
-            site.sync()
-            site.work()
-            site.sync()
-        calm = 0 if check_again else calm + 1
-        if calm >= 12:
-            break
-    assert calm >= 12, f"I11: no rest: {check_again}"
-    reason = hub.condition("Ready")
-    if reason[0] == "True":
-        _all_serve_what_they_should(hub, sims)
-        return
-    stalled, reconciling = hub.condition("Stalled"), hub.condition("Reconciling")
-    waiting = ("Paused", "WaitingApproval", "NotEnoughSites")
-    assert stalled[0] == "True" or reconciling[1] in waiting, f"I11: {reason} names nobody: {hub.message()}"
-    assert WHO_ACTS.search(hub.message()), f"I11: {reason} says not who must act: {hub.message()}"
-
-
-def _all_serve_what_they_should(hub: Hub, sims: dict[str, Site]) -> None:
-    """P4: who is reachable, placed and not set aside runs what its order says, the newest good one it did not refuse."""
-    for name, site in sims.items():
-        if name not in hub.sites or not _placed(hub, name) or _set_aside(hub.sites[name]):
-            continue
-        if hub.model is None or hub.model["spec"].get("paused"):
-            continue
-        newest = max(hub.rollouts.values(), key=lambda raw: raw["spec"]["number"])
-        if newest["spec"]["desired"] == "Paused" or _unfit(hub, name):
-            continue
-        good = sorted(
-            (raw for raw in hub.rollouts.values() if raw["status"].get("outcome") == "Complete"),
-            key=lambda raw: -raw["spec"]["number"],
-        )
-        refused = {(item["revision"], item["attempt"]) for item in site.refused}
-        best = next(
-            (
-                raw
-                for raw in good
-                if (raw["spec"]["revision"], raw["spec"]["attempt"]) not in refused
-                and not withheld(hub, name, raw)
-            ),
-            None,
-        )
-        if best is not None:
-            assert site.active is not None, f"P4: {name} serves nothing"
-    for name, raw in hub.rollouts.items():
-        open_ = raw["status"].get("outcome", "") == ""
-        newest_of_all = raw["spec"]["number"] == max(item["spec"]["number"] for item in hub.rollouts.values())
-        assert not open_ or newest_of_all, f"I11: {name} never ended"
+def _leaves(hub: Hub, name: str, raw: Raw) -> bool:
+    """Whether a site was told of late to remove the model, and is not done."""
+    spec = raw["spec"]
+    late = hub.now - units.instant(spec["offeredAt"]) < timedelta(hours=24)
+    return spec["state"] == "Remove" and late and not facts.placed(hub, name)

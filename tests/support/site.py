@@ -107,6 +107,8 @@ class Behaviour:
     """`ready`, `crash`, `never`, `noimage`, `nomemory`, `nostore`, `oom`; no pod made: `quota`, `nopod`; none started: `nokubelet`."""
     errors: float = 0.0
     """Share of canary requests that fail."""
+    fades: bool = False
+    """It is ready until callers are led to it."""
     disagreement: float = 0.0
     latency_ms: float = 2.0
     dropped: bool = False
@@ -394,8 +396,9 @@ class Site:
         return {**item, "status": {"conditions": [told] if failed else []}}
 
     def _is_ready(self, pod: Pod) -> bool:
-        kind = self.behaviours[pod.revision].start
-        return kind == "ready" and not pod.unready and self.now >= pod.started + self.START_SECONDS
+        like = self.behaviours[pod.revision]
+        gone = pod.unready or (like.fades and self.selected == pod.revision)
+        return like.start == "ready" and not gone and self.now >= pod.started + self.START_SECONDS
 
     def _raw_pod(self, pod: Pod) -> dict[str, Any]:
         ready = self._is_ready(pod)

@@ -159,8 +159,10 @@ def _adjust(
     finished = given.verdicts[view.name] in (Verdict.HEALTHY, Verdict.FAILED)
     if rollout.spec.direct and order.mode is Mode.CANARY and not finished:
         return compose.change(view, "Direct", mode=Mode.DIRECT), False
-    if order.mode is Mode.CANARY and target.why is not Why.ADMITTED and compose.leaves_bad(view, rollout):
-        return compose.change(view, GO_BACK, mode=Mode.DIRECT, go_back=opening.obeys(view)), False
+    if target.why is not Why.ADMITTED and compose.leaves_bad(view, rollout):
+        back = opening.obeys(view)  # may have got windows, or another agent, since the order was written
+        if (order.mode, order.go_back) != (Mode.DIRECT, back):
+            return compose.change(view, GO_BACK, mode=Mode.DIRECT, go_back=back), False
     if not finished and (changes := _policy(given, view, order, rollout)):
         return compose.change(view, "Policy", **changes), False
     left = view.report.active_bundle

@@ -74,4 +74,4 @@ def _next_attempt(of_revision: str, attempts: Attempts, fleet: Fleet) -> int:
             issued.append(view.order.attempt)
         told.extend(item.attempt for item in view.report.refused if item.revision == of_revision)
     highest = max(issued, default=0)
-    return 1 + max((item for item in told if item <= highest + _ATTEMPTS_LOST), default=highest)
+    return 1 + max([highest, *(item for item in told if item <= highest + _ATTEMPTS_LOST)])

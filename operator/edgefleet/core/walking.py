@@ -145,8 +145,8 @@ class Walk:
             status = msgspec.structs.replace(status, limit=max(status.limit, expected))
         offered = self._offer(wave, candidates, room)
         status = msgspec.structs.replace(status, admitted=status.admitted + offered)
-        if expected == 0:
-            return self._empty(wave, status)
+        if expected == 0:  # a soak is watching somebody: with nobody it begins anew
+            return self._empty(wave, msgspec.structs.replace(status, soak_started_at=None))
         online = [view for view in candidates[:room] if view.online and view.name not in self.admitted]
         shut = [view for view in online if not opening.may_offer(view, self.look.now)]
         return self._judge(wave, status, expected, offered + len(online) - len(shut), shut)

@@ -24,8 +24,8 @@ from edgefleet.core.local import (
     StopFetch,
     Wait,
 )
-from edgefleet.core.local_view import View
-from edgefleet.core.order import Mode, OnNoTraffic, Order, State, Surge
+from edgefleet.core.local_view import STABLE_GRACE, View
+from edgefleet.core.order import Mode, OnNoTraffic, Order, State, Surge, Swap
 from edgefleet.core.site_pass import decide_local
 from edgefleet.core.window import ALWAYS, NO_WINDOWS, SHUT, Windows
 from edgepod.contract import SelfTestReport
@@ -53,6 +53,7 @@ KINDS = {
     "no memory": Behaviour(start="nomemory"),
     "fails under traffic": Behaviour(errors=0.3),
     "dropped by the pods": Behaviour(dropped=True),
+    "fails once it is promoted": Behaviour(fades=True),
     "no registry": Behaviour(fetch=environment("RegistryUnreachable")),
 }
 
@@ -105,24 +106,50 @@ class Watched(Site):
             case Create(kind="Deployment", manifest=manifest):
                 of = manifest["metadata"]["labels"][names.REVISION]
                 assert self.windows.update.open or of != wanted.revision, "pods are begun outside the window"
+            case Remember(record) if record.swap is not None and record.swap.gap_seconds is None:
+                declared = self.record.swap is not None and self.record.swap.since == record.swap.since
+                assert self.windows.update.open or declared, "a swap is begun outside the window"
             case _:
                 pass
 
     def apply(self, decision: LocalDecision) -> None:
         self._window(decision)
+        served = bool(self.ready(self.selected))
+        self._promises(decision)
+        super().apply(decision)
+        if served and not self.ready(self.selected) and not self.behaviours[self.selected].fades:
+            assert self._swaps(), f"I10: nothing ready is selected any more: {decision.why}"
+
+    def _promises(self, decision: LocalDecision) -> None:
         match decision.action:
+            case Create(kind="Service", manifest=manifest) if manifest["metadata"]["name"] == "team-digits":
+                chosen = manifest["spec"]["selector"][names.REVISION]
+                assert chosen in self.good() or not self.good(), (
+                    f"I10: a Service for {chosen}, which is not ready"
+                )
             case Create(kind="Deployment", manifest=manifest):
                 self._may_start(manifest["metadata"]["labels"][names.REVISION])
             case Patch(kind="Service", name="team-digits", body=body):
                 chosen = body["spec"]["selector"][names.REVISION]
-                assert self.ready(chosen), f"I10: the Service is to select {chosen}, which has no ready pod"
+                led_astray = self.record.served_as(self.selected) is None and not self.good()
+                assert self.ready(chosen) or led_astray, (
+                    f"I10: the Service is to select {chosen}, which has no ready pod"
+                )
             case Patch(kind="Deployment", name=name, body=body) if name.endswith(f"-{self.selected}"):
                 assert body["spec"]["replicas"] >= 1 or self._swaps(), "I6: scaled what serves to nothing"
             case Delete(kind="Deployment", name=name):
                 self._may_go(name.rsplit("-", 1)[1])
             case _:
                 pass
-        super().apply(decision)
+
+    def good(self) -> list[str]:
+        """Revisions that passed everything here, were not refused since, and are ready."""
+        record = self.record
+        return [
+            item.revision
+            for item in record.served
+            if record.refusal_of(item.revision, item.order.attempt) is None and self.ready(item.revision)
+        ]
 
     def _swaps(self) -> bool:
         """Whether the order allows a gap, the journal has declared it, and there is no room for both."""
@@ -157,17 +184,23 @@ class Watched(Site):
 
 
 def _timeless(decision: LocalDecision) -> tuple[Any, ...]:
-    """A decision without the times it stamps."""
-    action = decision.action
+    """A decision without the times it stamps, and without the gap it measures by them if the agent died in it."""
+    action, report = decision.action, decision.report
     if isinstance(action, Remember):
         refused = tuple(_changed(item, time="") for item in action.record.refused)
-        swap = action.record.swap and _changed(action.record.swap, since="")
-        action = Remember(_changed(action.record, refused=refused, swap=swap))
-    report = decision.report
-    conditions = tuple(_changed(item, last_transition_time="") for item in report.conditions)
+        action = Remember(_changed(action.record, refused=refused, swap=_timeless_swap(action.record.swap)))
+    swap = _timeless_swap(report.swap)
+    untold = {"message": ""} if swap is not None and swap.gap_seconds is not None else {}
+    conditions = tuple(_changed(item, last_transition_time="", **untold) for item in report.conditions)
     refused = tuple(_changed(item, time="") for item in report.refused)
-    told = _changed(report, conditions=conditions, refused=refused)
+    told = _changed(report, conditions=conditions, refused=refused, swap=swap, **untold)
     return action, told, decision.progress, decision.leases
+
+
+def _timeless_swap(swap: Swap | None) -> Swap | None:
+    if swap is None:
+        return None
+    return _changed(swap, since="", gap_seconds=None if swap.gap_seconds is None else 0.0)
 
 
 class History(RuleBasedStateMachine):
@@ -179,6 +212,8 @@ class History(RuleBasedStateMachine):
         self.given: list[Order] = []
         self.versions = 0
         self.had_one = False
+        self.ill = ""
+        """The revision that somebody has made unable to start."""
 
     @initialize(served=st.integers(0, 2))
     def first(self, served: int) -> None:
@@ -208,6 +243,56 @@ class History(RuleBasedStateMachine):
     @rule(room=st.sampled_from([None, 1, 2, 3]))
     def memory(self, room: int | None) -> None:
         self.site.room = room
+
+    @rule(
+        kind=st.sampled_from(["good", *sorted(KINDS)]),
+        mode=st.sampled_from(Mode),
+        surge=st.sampled_from(Surge),
+    )
+    def a_new_revision_without_room(self, kind: str, mode: Mode, surge: Surge) -> None:
+        self.site.room = max(1, len(self.site.pods))
+        self._give(kind, mode, max(1, len(self.site.live(self.site.selected))), surge=surge)
+        self.it_is_left_alone_for_a_while()
+
+    @rule(kind=st.sampled_from(["good", *sorted(KINDS)]), mode=st.sampled_from(Mode))
+    def a_new_revision_and_time(self, kind: str, mode: Mode) -> None:
+        self._give(kind, mode, 1)
+        self.it_is_left_alone_for_a_while()
+
+    @rule(what=st.sampled_from(["never", "crash", "nopod"]), long=st.booleans())
+    def what_serves_falls_ill(self, what: str, long: bool) -> None:
+        """It works no more, for so long at times that a newcomer is not compared with it."""
+        self._heal()
+        self.ill = self.site.selected
+        if self.ill in self.site.behaviours:
+            self.site.behaviours[self.ill].start = what
+        if long:
+            self.site.watch(STABLE_GRACE + 10)
+
+    def _heal(self) -> None:
+        for revision in {self.ill} & set(self.site.behaviours):
+            self.site.behaviours[revision].start = "ready"
+        self.ill = ""
+
+    @rule()
+    def it_is_well_again(self) -> None:
+        self._heal()
+
+    @rule(kind=st.sampled_from(["Service", "Deployment"]), steps=st.integers(0, 2))
+    def somebody_deletes(self, kind: str, steps: int) -> None:
+        site = self.site
+        name = "team-digits" if kind == "Service" else f"team-digits-{site.selected}"
+        if site.objects.pop((kind, name), None) is not None and kind == "Deployment":
+            for pod in site.live(site.selected):
+                site.terminating[pod.name] = site.now + 2
+        self.passes(steps)
+
+    @rule(pick=st.integers(0, 5))
+    def somebody_edits_the_selector(self, pick: int) -> None:
+        known = [*sorted({item.revision for item in self.given}), "unheard-of"]
+        service = self.site.objects.get(("Service", "team-digits"))
+        if service is not None:
+            service["spec"]["selector"][names.REVISION] = known[pick % len(known)]
 
     @rule(pick=st.integers(0, 20), forced=st.booleans(), told=st.booleans())
     def back_to_an_earlier_one(self, pick: int, forced: bool, told: bool) -> None:
@@ -252,10 +337,12 @@ class History(RuleBasedStateMachine):
 
     @rule()
     def it_is_left_alone_for_a_while(self) -> None:
-        for _ in range(150):
+        idle = 0
+        while idle < 40:
             decision = self.site.step()
             self.site.advance(max(0.05, min(decision.requeue_after, 1.0)))
-            if decision.report.stage.value in ("Serving", "RolledBack") and decision.requeue_after > 10:
+            idle = idle + 1 if isinstance(decision.action, Wait) else 0
+            if idle and decision.requeue_after > 10:
                 break
         self.had_one = self.had_one or bool(self.site.ready(self.site.selected))
 
@@ -292,6 +379,7 @@ class History(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.site.rate = 20.0
+        self._heal()
         if self.site.room is not None:  # less than what serves needs is nobody's to mend
             self.site.room = max(self.site.room, 3)
         self.site.windows = NO_WINDOWS
@@ -306,12 +394,28 @@ class History(RuleBasedStateMachine):
             )
         else:
             assert decision.report.stage.value in ("RolledBack", "Rejected", "Blocked")
+            self._all_pods_are_back()
         if self.had_one:
             assert self.site.ready(selected), "I10: nothing ready is selected at the end"
 
+    def _all_pods_are_back(self) -> None:
+        """Whoever was given up keeps no room that what serves had."""
+        site, served = self.site, self.site.record.served_as(self.site.selected)
+        newcomers = {
+            revision
+            for revision in site.behaviours
+            if ("Deployment", f"team-digits-{revision}") in site.objects
+        }
+        if served is not None and newcomers == {site.selected}:
+            assert len(site.live(site.selected)) == served.order.serving.replicas, (
+                "I6: it has lost pods for good"
+            )
+
     def _at_rest(self) -> bool:
-        told = self.site.reported
+        told, serving = self.site.reported, self.site.behaviours.get(self.site.selected)
         assert told is not None
+        if serving is not None and serving.fades and not self.site.good():
+            serving.fades = False  # there is nothing to go back to: somebody mends it
         if self.had_one and not self.site.ready(self.site.selected):
             return False  # its pod is just being started again
         at_rest = (told.stage.value, told.reason) == ("Serving", "Serving") or told.stage.value in (

@@ -96,6 +96,22 @@ def test_a_number_made_up_by_one_site_does_not_push_the_attempts_of_the_fleet() 
     assert fleet.hub.rollout(3)["spec"]["attempt"] == 2
 
 
+def test_an_attempt_that_nobody_refused_is_not_numbered_again() -> None:
+    """The first attempt was refused, the second one aborted before anybody had tried it: the third is no second."""
+    fleet = failed_with_two()
+    fleet.hub.annotate(retry="monday")
+    fleet.hub.look()
+    fleet.hub.verb("digits-3", desired="Aborted")
+    fleet.go()
+    for site in fleet.sites.values():
+        site.bad.clear()
+    fleet.hub.annotate(retry="tuesday")
+    fleet.go(12)
+
+    assert [fleet.hub.rollout(number)["spec"]["attempt"] for number in (2, 3, 4)] == [1, 2, 3]
+    assert fleet.hub.condition("Ready") == ("True", "Complete")
+
+
 def test_other_canary_settings_allow_another_attempt() -> None:
     fleet = failed_with_two()
     fleet.hub.edit(canary={"steps": [{"weight": 5, "duration": "1m"}]})

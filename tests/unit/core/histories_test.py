@@ -6,98 +6,71 @@ pause, abort, approve, retry; the operator is killed between any two writes. The
 
 import os
 import pickle
+from datetime import timedelta
 from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from edgefleet.core import quarantine, units
+from edgefleet.core import quarantine
 from edgefleet.core.statuses import VariantNeeds
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
-from support.fleet import Site
-from support.hubs import Hub, Raw, bundle, model_raw
+from hypothesis.stateful import initialize, invariant, precondition, rule, run_state_machine_as_test
+from support import facts, timely
+from support.happenings import BUNDLES, LABELS, QUARANTINE, SITES, SOME, WHOLE
+from support.hubs import MODEL, Hub, model_raw
 from support.kinds import Offers, check_kinds, nobody_stays, note_offers, the_clock_holds_nobody
-from support.promises import check, clocks_do_not_matter, comes_to_rest, order_does_not_matter
+from support.people import POLICIES, People
+from support.promises import check, clocks_do_not_matter, order_does_not_matter
+from support.resting import comes_to_rest
 
-SITES = ("a", "b", "c", "d", "e", "f", "g", "h")
-SOCS = st.sampled_from(("x", "y", "z", ""))
-LABELS = st.one_of(
-    st.builds(lambda ring: {"ring": ring}, st.sampled_from(("0", "1", "2"))),
-    st.builds(lambda ring, soc: {"ring": ring, "soc": soc}, st.sampled_from(("0", "1", "2")), SOCS),
-)
-"""A label `soc` wins over what the inventory says."""
-BUNDLES = tuple(bundle(number) for number in range(1, 6))
-POLICIES: tuple[dict[str, Any], ...] = (
-    {},
-    {"waves": [{"name": "canary", "siteSelector": {"matchLabels": {"ring": "0"}}, "soak": "60s"}]},
-    {"waves": [{"name": "first", "limit": 1, "minSuccess": "100%"}, {"name": "all", "maxConcurrency": 1}]},
-    {
-        "waves": [
-            {"name": "half", "limit": "50%", "maxFailures": 1, "soak": "10m"},
-            {"name": "all", "approval": True},
-        ]
-    },
-    {"waves": [{"name": "all", "maxFailures": "100%", "maxConcurrency": 2}], "failureStrategy": "Pause"},
-    {"cohorts": {"by": ["soc"], "minSites": 2}},
-    {
-        "waves": [{"name": "half", "limit": "50%", "maxConcurrency": 3}, {"name": "all", "maxFailures": 1}],
-        "cohorts": {"by": ["firmware", "soc"], "minSites": 1, "maxFailures": 0},
-        "rate": {"perMinute": 2, "every": 2},
-    },
-    {
-        "waves": [{"name": "canary", "siteSelector": {"matchLabels": {"ring": "0"}}, "soak": "30s"}],
-        "cohorts": {"by": ["ring", "variant", "soc"], "minSites": 3, "maxFailures": "40%"},
-        "failureStrategy": "Pause",
-    },
-    {"rate": {"perMinute": 1, "factor": 3, "every": 1, "maxPerMinute": 4}},
-)
 NEEDS = (VariantNeeds(name="int8", cpu_features=("avx512_vnni",)),)
-WHOLE = 10**6
-QUARANTINE = quarantine.Policy(failures=1, max_share="50%")
 BANNED = ("RolledBack", "Aborted")
+STEP = 120.0
+"""Seconds; a site that is heard is heard that often at least."""
 
 
-class Fleet(RuleBasedStateMachine):
-    """A hub, its sites, and all that may happen to them."""
+class Fleet(People):
+    """The operator among people and sites, and what always holds."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.hub = Hub()
-        self.sims: dict[str, Site] = {}
-        self.labels: dict[str, str] = {}
         self.failed: dict[str, int] = {}
-        self.consented = False
-        self.kinds: dict[str, set[str]] = {}
-        """Bundles that fail on a SoC."""
         self.offers: Offers = {}
+        self.soaks = timely.Soaks()
+        self.pace = 0
+        """Rounds of the everyday after each step: things happen at once, or one by one."""
 
     @initialize(
         policy=st.sampled_from(POLICIES),
         labels=st.lists(LABELS, min_size=2, max_size=len(SITES)),
+        windowed=st.booleans(),
+        served=st.sampled_from((0, 0, 1, 2)),
+        pace=st.sampled_from((0, 0, 1, 1, 2)),
         draw=st.data(),
     )
-    def begin(self, policy: dict[str, Any], labels: list[dict[str, str]], draw: st.DataObject) -> None:
-        """A fleet of two to eight sites, some of which, and some kinds of which, do not take some bundles."""
+    def begin(
+        self,
+        policy: dict[str, Any],
+        labels: list[dict[str, str]],
+        windowed: bool,
+        served: int,
+        pace: int,
+        draw: st.DataObject,
+    ) -> None:
+        """A fleet of two to eight sites, some of which, and some kinds of which, do not take some bundles.
+
+        Random steps alone seldom bring a second revision to serve: some histories begin with one or two that do.
+        """
+        self.windowed, self.pace = windowed, pace
         self.hub = Hub(model=model_raw(1, rollout=policy), needs=NEEDS)
         self.kinds = {soc: draw.draw(st.sets(st.sampled_from(BUNDLES), max_size=2)) for soc in "xy"}
         for name, own in zip(SITES, labels, strict=False):
-            self._join(name, own, draw)
-
-    def _join(self, name: str, labels: dict[str, str], draw: st.DataObject) -> None:
-        soc, firmware = draw.draw(SOCS), draw.draw(st.sampled_from(("1", "1", "2")))
-        self.hub.join(name, labels, inventory={"soc": soc, "firmware": firmware})
-        failing = self.kinds.get(labels.get("soc", soc), set())
-        failing = failing | draw.draw(st.sets(st.sampled_from(BUNDLES[1:]), max_size=1))
-        variants = dict.fromkeys(BUNDLES, draw.draw(st.sampled_from(("int8", "fp32"))))
-        variants[BUNDLES[0]] = "fp32"
-        self.sims.setdefault(name, Site(name, self.hub, bad=failing, variants=variants))
+            self.join(name, own, draw)
+        for number in range(1, served + 1):
+            self.apply(number)
+            self.look(WHOLE, 0)
+            self.hub.verb(f"{MODEL}-{number}", finish=True)
+            self.several(6)
 
     # -- the operator ---------------------------------------------------------------------------------
 
@@ -115,14 +88,62 @@ class Fleet(RuleBasedStateMachine):
             self.hub.started = self.hub.now
         check(before, decision)
         check_kinds(before, decision, self.offers)
+        timely.check_windows(before, decision)
+        timely.looks_in_time(before, decision, facts.not_healthy(before))
         note_offers(self.hub, self.offers)
+        self.soaks.passed(before, self.hub)
+        timely.soaks_stand_on_health(self.hub)
         if writes == WHOLE:
             self._nothing_banned_is_ordered()
             nobody_stays(self.hub)
+            timely.nobody_waits_to_leave(self.hub, facts.leaving(self.hub))
+
+    @rule(writes=st.sampled_from((WHOLE, WHOLE, 0, 1)))
+    def set_aside(self, writes: int) -> None:
+        """The pass over the fleet, perhaps killed half-way: never more than the share, whoever was deleted since."""
+        decision = self.hub.set_aside(QUARANTINE, writes)
+        held = [name for name, raw in self.hub.sites.items() if "quarantine" in raw["status"]]
+        if writes >= len(decision.releases):
+            room = quarantine.capacity(QUARANTINE, len(self.hub.sites))
+            assert len(held) <= room, f"{held} are set aside, {room} may be"
+
+    @rule(seconds=st.sampled_from((1, 30, 61, 400, 700, 3600, 700000)))
+    def wait(self, seconds: int) -> None:
+        """Time passes, and nobody is heard."""
+        self.hub.tick(seconds)
+
+    def pass_time(self, seconds: float, silent: set[str]) -> None:
+        """Time passes in which sites work and all but some are heard."""
+        while seconds > 0:
+            self.hub.tick(min(STEP, seconds))
+            seconds -= STEP
+            for name in sorted(self.sims):
+                self.sims[name].work()
+                if name not in silent:
+                    self.sims[name].sync()
+
+    @precondition(lambda self: timely.soaking(self.hub) is not None)
+    @rule(silent=SOME, early=st.sampled_from((0, 0, 1)), looks=st.integers(1, 2))
+    def soak(self, silent: set[str], early: int, looks: int) -> None:
+        """A soak goes by, in which some sites are not heard, and which begins anew for some reason perhaps."""
+        for _ in range(looks):
+            left = timely.soaking(self.hub) or timedelta(0)
+            self.pass_time(max(0.0, left.total_seconds() - early), silent)
+            self.look(WHOLE, 0)
+
+    @precondition(lambda self: timely.next_opening(self.hub) is not None)
+    @rule(early=st.sampled_from((-1, 0, 1, 300, 899, 900, 901)), silent=SOME)
+    def until_a_window(self, early: int, silent: set[str]) -> None:
+        """It is the time at which a window opens, or so long before it."""
+        left = timely.next_opening(self.hub) or 0.0
+        self.pass_time(max(0.0, left - early), silent)
+        self.look(WHOLE, 0)
 
     @rule(rounds=st.integers(1, 8))
     def several(self, rounds: int) -> None:
         """The everyday: passes, beats and work in turn."""
+        for name in self.hub.sites:
+            self.hub.deliver(name)
         for _ in range(rounds):
             self.look(WHOLE, self.hub.now.second // 5 % 6)
             self.hub.tick(5)
@@ -151,187 +172,18 @@ class Fleet(RuleBasedStateMachine):
                     f"I4: {name} is ordered to run a banned revision"
                 )
 
-    # -- sites ------------------------------------------------------------------------------------------
-
-    @rule(name=st.sampled_from(SITES))
-    def sync(self, name: str) -> None:
-        """A beat with its report."""
-        if name in self.sims:
-            self.sims[name].sync()
-
-    @rule(name=st.sampled_from(SITES), times=st.integers(1, 3))
-    def work(self, name: str, times: int) -> None:
-        """A site goes on, with or without its link."""
-        for _ in range(times):
-            if name in self.sims:
-                self.sims[name].work()
-
-    @rule(name=st.sampled_from(SITES), linked=st.booleans())
-    def link(self, name: str, linked: bool) -> None:
-        """The link is cut or healed."""
-        if name in self.sims:
-            self.sims[name].linked = linked
-
-    @rule(name=st.sampled_from(SITES), blocked=st.booleans())
-    def block(self, name: str, blocked: bool) -> None:
-        """A disk fills up or is cleared."""
-        if name in self.sims:
-            self.sims[name].blocked = blocked
-
-    @rule(name=st.sampled_from(SITES), labels=LABELS)
-    def relabel(self, name: str, labels: dict[str, str]) -> None:
-        """A person changes labels."""
-        if name in self.hub.sites:
-            self.hub.sites[name]["metadata"]["labels"] = labels
-
-    @rule(name=st.sampled_from(SITES), soc=SOCS, firmware=st.sampled_from(("1", "2", "")))
-    def refit(self, name: str, soc: str, firmware: str) -> None:
-        """Another board, or another firmware on it."""
-        if name in self.hub.agents:
-            self.hub.agents[name]["status"].setdefault("inventory", {}).update(soc=soc, firmware=firmware)
-
-    @rule(name=st.sampled_from(SITES), jurisdiction=st.sampled_from(("EU", "US", "")))
-    def move(self, name: str, jurisdiction: str) -> None:
-        """A person says under whose law a site is."""
-        if name in self.hub.sites:
-            self.hub.sites[name]["spec"]["jurisdiction"] = jurisdiction
-
-    @rule(name=st.sampled_from(SITES), feature=st.booleans())
-    def equip(self, name: str, feature: bool) -> None:
-        """Another box: with what the newer bundles need, or without."""
-        if name in self.hub.agents:
-            found = self.hub.agents[name]["status"].setdefault("inventory", {})
-            found["cpuFeatures"] = ["avx2", *(["avx512_vnni"] if feature else [])]
-
-    @rule(name=st.sampled_from(SITES), cordoned=st.booleans())
-    def cordon(self, name: str, cordoned: bool) -> None:
-        """A person sets a site aside."""
-        if name in self.hub.sites:
-            self.hub.sites[name]["spec"]["cordoned"] = cordoned
-
-    @rule(name=st.sampled_from(SITES))
-    def flap(self, name: str) -> None:
-        """A site comes and goes until it is too much."""
-        if name in self.hub.sites:
-            stamp = units.timestamp(self.hub.now)
-            flaps = [{"time": stamp, "of": "Connectivity", "mark": str(index)} for index in range(6)]
-            self.hub.sites[name]["status"]["flaps"] = flaps
-
-    @rule(name=st.sampled_from(SITES))
-    def release(self, name: str) -> None:
-        """A person releases a site."""
-        if name in self.hub.sites:
-            self.hub.release(name)
-
-    @rule(writes=st.sampled_from((WHOLE, WHOLE, 0, 1)))
-    def set_aside(self, writes: int) -> None:
-        """The pass over the fleet, perhaps killed half-way: never more than the share, whoever was deleted since."""
-        decision = self.hub.set_aside(QUARANTINE, writes)
-        held = [name for name, raw in self.hub.sites.items() if "quarantine" in raw["status"]]
-        if writes >= len(decision.releases):
-            room = quarantine.capacity(QUARANTINE, len(self.hub.sites))
-            assert len(held) <= room, f"{held} are set aside, {room} may be"
-
-    @rule(name=st.sampled_from(SITES))
-    def delete_site(self, name: str) -> None:
-        """The EdgeSite goes, its namespace and orders stay."""
-        self.hub.sites.pop(name, None)
-
-    @rule(name=st.sampled_from(SITES), labels=LABELS, draw=st.data())
-    def create_site(self, name: str, labels: dict[str, str], draw: st.DataObject) -> None:
-        """A site joins, or the same box comes back."""
-        if name not in self.hub.sites:
-            self._join(name, labels, draw)
-
-    # -- people -----------------------------------------------------------------------------------------
-
-    @rule(number=st.integers(1, 5))
-    def apply(self, number: int) -> None:
-        """Another bundle, or one of before."""
-        self.hub.edit(bundle=bundle(number))
-
-    @rule(policy=st.sampled_from(POLICIES))
-    def change_policy(self, policy: dict[str, Any]) -> None:
-        """Waves are policy, read live."""
-        self.hub.edit(rollout=policy)
-
-    @rule(
-        rings=st.sampled_from(((), ("0",), ("0", "1"), ("0", "1", "2"))),
-        jurisdictions=st.sampled_from(((), (), (), ("EU",), ("EU", "US"))),
-    )
-    def place(self, rings: tuple[str, ...], jurisdictions: tuple[str, ...]) -> None:
-        """Another selector; the empty tuple stands for every site, and for anywhere."""
-        values = [{"key": "ring", "operator": "In", "values": list(rings)}] if rings else []
-        placement = {"siteSelector": {"matchExpressions": values}}
-        self.hub.edit(placement=placement | ({"jurisdictions": list(jurisdictions)} if jurisdictions else {}))
-
-    @rule(paused=st.booleans())
-    def pause(self, paused: bool) -> None:
-        """The model is paused or goes on."""
-        self.hub.edit(paused=paused)
-
-    @rule(replicas=st.integers(1, 3))
-    def scale(self, replicas: int) -> None:
-        """Replicas make no revision."""
-        self.hub.edit(serving={"replicas": replicas})
-
-    @rule(replicas=st.sampled_from(("many", 1)))
-    def misspell(self, replicas: int | str) -> None:
-        """A spec that cannot be read, or can be again."""
-        self.hub.edit(serving={"replicas": replicas})
-
-    @precondition(lambda self: self.hub.rollouts)
-    @rule(really=st.sampled_from((False, False, True)))
-    def delete_rollout(self, really: bool) -> None:
-        """A person deletes the newest EdgeRollout."""
-        if really:
-            name = self._newest()["metadata"]["name"]
-            del self.hub.rollouts[name]
-            self.failed.pop(name, None)
-
-    @rule(value=st.sampled_from(("1", "2", "3")))
-    def retry(self, value: str) -> None:
-        """A person asks for another attempt."""
-        self.hub.annotate(value)
-
-    @rule(seconds=st.sampled_from((1, 30, 61, 400, 700, 3600, 700000)))
-    def wait(self, seconds: int) -> None:
-        """Time passes."""
-        self.hub.tick(seconds)
-
-    @precondition(lambda self: self.hub.rollouts)
-    @rule(
-        verb=st.sampled_from(
-            (
-                {"desired": "Paused"},
-                {"desired": "Run"},
-                {"desired": "Aborted"},
-                {"finish": True},
-                {"direct": True},
-            )
-        )
-    )
-    def verb(self, verb: dict[str, Any]) -> None:
-        """A person sets a verb of the newest rollout."""
-        newest = self._newest()
-        if newest["spec"]["desired"] != "Aborted":
-            self.hub.verb(newest["metadata"]["name"], **verb)
-
-    @precondition(lambda self: self.hub.rollouts)
-    @rule(wave=st.sampled_from(("all", "consent")))
-    def approve(self, wave: str) -> None:
-        """A person approves a wave, or a removal."""
-        newest, model = self._newest(), self.hub.model
-        if wave == "consent" and model is not None:
-            wave = f"removal-{model['metadata']['generation']}"
-        known = newest["spec"].get("approvals", [])
-        if all(item["wave"] != wave for item in known):
-            self.hub.verb(newest["metadata"]["name"], approvals=[*known, {"wave": wave, "by": "ann"}])
-
-    def _newest(self) -> Raw:
-        return max(self.hub.rollouts.values(), key=lambda raw: raw["spec"]["number"])
-
     # -- what always holds --------------------------------------------------------------------------------
+
+    @invariant()
+    def life_goes_on(self) -> None:
+        """The everyday between two things that happen."""
+        if self.pace:
+            self.several(self.pace)
+
+    def forget(self, name: str) -> None:
+        """What a rollout said goes with it."""
+        super().forget(name)
+        self.failed = {what: count for what, count in self.failed.items() if what.partition("/")[0] != name}
 
     @invariant()
     def failures_are_never_forgotten(self) -> None:

@@ -1,4 +1,4 @@
-"""When a soak is over: by signs of life of after its start only."""
+"""When a soak is over: by signs of life of after its start only, and of sites that are there."""
 
 import pytest
 from support.fleet import world
@@ -22,3 +22,17 @@ def test_a_beat_of_the_second_the_soak_began_in_is_no_evidence(after: float, rea
     if reason != "Complete":
         assert decision.requeue_after is not None
         assert decision.requeue_after <= 10
+
+
+def test_a_soak_begins_anew_when_there_was_nobody_to_watch() -> None:
+    fleet = world("a", rollout={"waves": [{"name": "all", "soak": "10m"}]})
+    fleet.go(4)
+    assert fleet.hub.condition("Reconciling")[1] == "Soaking"
+    fleet.hub.sites["a"]["spec"]["cordoned"] = True
+    fleet.hub.look()
+    fleet.hub.tick(601)
+    fleet.hub.sites["a"]["spec"]["cordoned"] = False
+    fleet.sites["a"].sync()
+    fleet.go(2)
+
+    assert fleet.hub.condition("Reconciling")[1] == "Soaking"

@@ -218,6 +218,25 @@ def test_only_sites_with_windows_are_told_that_they_go_back() -> None:
     assert back(made.go(6)) == [("a", True), ("b", False), ("c", False)]
 
 
+def test_a_site_that_gets_windows_on_its_way_back_is_told_that_it_goes_back() -> None:
+    """Or it would go on serving what is banned until its window opens."""
+    made = served("abc")
+    made.hub.edit(bundle=bundle(2))
+    made.fail(2, "a")
+    made.sites["a"].steps = 6
+    made.go(4)
+    made.sites["b"].linked = False
+    made.go(8)
+    assert made.active()["b"] == made.hub.revision(2)
+    assert not made.hub.orders["b"]["spec"].get("goBack", False)
+
+    made.hub.give_windows("b", update=window())
+    assert back(list(made.hub.look().orders)) == [("b", True)]
+    made.sites["b"].linked = True
+    made.go(4)
+    assert set(made.active().values()) == {made.hub.revision(1)}
+
+
 # -- policy -------------------------------------------------------------------------------------------------
 KEY = "a1" * 32
 WINDOWS = {"download": window(), "update": window("30 2 * * *", "90m")}
