@@ -8,20 +8,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from edgefleet.kube import kinds
+from edgefleet.kube import errors, kinds
 from edgefleet.kube.client import Api, Object
 from edgefleet.kube.kinds import Kind
 from support import hub
 from support.fake_agent import FakeAgent, Key
+from typing_extensions import override
 
 from bench import gauges
 from bench.gauges import Usage
+from bench.phases import Phases
+from bench.servers import Servers
 from bench.simulator import key_id, key_pem, site_name
 
 _AT_A_TIME: Final = 24
@@ -44,18 +47,26 @@ class Sites:
     def told(self) -> dict[str, Any]:
         """What all of them said last, added up."""
         lines = [self._last(file) for file in self.files]
-        for process in self.processes:
-            if process.poll() is not None:
-                sys.exit(f"a simulator ended with {process.returncode}")
         sums = {
             key: sum(line.get(key, 0) for line in lines)
-            for key in ("sites", "ordered", "served", "beats", "connections", "bytes")
+            for key in ("sites", "ordered", "served", "orders", "reports", "beats", "connections", "bytes")
         }
         tops = {
             key: max((line.get(key, 0.0) for line in lines), default=0.0)
             for key in ("last_ordered", "last_served", "beat_p50", "beat_p99")
         }
         return {**sums, **tops, **{key: _added(lines, key) for key in ("requests", "refused", "trouble")}}
+
+    def end(self) -> None:
+        """End all of them."""
+        for process in self.processes:
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     @staticmethod
     def _last(file: Path) -> dict[str, Any]:
@@ -74,30 +85,48 @@ def _added(lines: list[dict[str, Any]], key: str) -> dict[str, int]:
     return found
 
 
-@dataclass
-class Lab:
-    """The parts of one run, and its figures so far."""
+@dataclass(kw_only=True)
+class Lab(Phases):
+    """The parts of one run."""
 
     options: argparse.Namespace
     folder: Path
     kubeconfig: Path
     api: Api
     operator: hub.Operator
+    servers: Servers
     sites: Sites | None = None
-    figures: dict[str, Any] = field(default_factory=dict)
 
     # -- looking ---------------------------------------------------------------------------------------
-    def pid(self, program: str) -> int:
-        """A program of the cluster."""
-        return int((self.kubeconfig.parent / "pids" / program).read_text().split()[0])
-
     def usages(self) -> dict[str, Usage]:
-        """All that serves the fleet."""
+        """All that serves the fleet, and the simulators; those left out that have ended."""
         assert self.operator.process is not None
-        found = {"operator": gauges.usage(self.operator.process.pid)}
-        for short, program in (("api", "kube-apiserver"), ("store", "kine")):
-            found[short] = gauges.usage(self.pid(program))
+        pids = {"operator": self.operator.process.pid}
+        pids |= {"api": self.servers.pids["kube-apiserver"], "store": self.servers.pids[self.options.store]}
+        simulators = self.sites.processes if self.sites else []
+        pids |= {f"simulator{i or ''}": process.pid for i, process in enumerate(simulators)}
+        found = {}
+        for name, pid in pids.items():
+            with contextlib.suppress(OSError, KeyError):  # KeyError: a dead one nobody has taken leave of
+                found[name] = gauges.usage(pid)
         return found
+
+    @override
+    def gone(self) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            name: {"how": how, "last": self.servers.last_words(name)}
+            for name, how in self.servers.look().items()
+        }
+        if self.operator.process is not None and (code := self.operator.process.poll()) is not None:
+            found["operator"] = {"how": f"exit status {code}", "last": self.operator.tail(12).splitlines()}
+        for number, process in enumerate(self.sites.processes if self.sites else []):
+            if process.poll() is not None:
+                found[f"simulator {number}"] = {"how": f"exit status {process.returncode}", "last": []}
+        return found
+
+    @override
+    def so_far(self) -> dict[str, Any]:
+        return self.sites.told() if self.sites else {}
 
     def operator_page(self) -> gauges.Samples:
         """The operator's own metrics."""
@@ -113,37 +142,16 @@ class Lab:
         page = await self.api.request("GET", kind.path(), {"limit": "1"})
         return len(page["items"]) + int(page["metadata"].get("remainingItemCount") or 0)
 
-    def note(self, text: str, **values: Any) -> None:
-        """Say on standard error how it goes."""
-        print(f"{time.strftime('%H:%M:%S')} load {gauges.load()}: {text} {values or ''}", file=sys.stderr)
-
-    async def until(
-        self, true: Callable[[], Awaitable[bool]], what: str, *, patience: float, every: float = 0.5
-    ) -> float:
-        """Wait; returns the seconds it took."""
-        began = time.monotonic()
-        said = began
-        while not await true():
-            now = time.monotonic()
-            if now - began > patience:
-                self.note(self.operator.tail(5))
-                sys.exit(f"not within {patience:.0f} s: {what}")
-            if now - said > 20:
-                said = now
-                self.note(f"waiting: {what}", **(self.sites.told() if self.sites else {}))
-            await asyncio.sleep(every)
-        return round(time.monotonic() - began, 1)
-
     @contextlib.asynccontextmanager
     async def operating(self) -> AsyncIterator[None]:
-        """The operator, ready; stopped afterwards."""
+        """The operator at work; stopped afterwards."""
         self.operator.start()
         try:
-            await self.until(self.ready, "the operator is ready", patience=300, every=0.1)
             yield
         finally:
             if self.operator.process and self.operator.process.poll() is None:
-                self.operator.stop()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.operator.stop()
 
     async def ready(self) -> bool:
         """Whether the operator says that its caches are full."""
@@ -160,7 +168,9 @@ class Lab:
             for number in numbers:
                 await self._site(number, {"publicKeySHA256": key_id(key)})
 
-        await asyncio.gather(*(lane() for _ in range(_AT_A_TIME)))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_AT_A_TIME):
+                group.create_task(lane())
         for number in range(by_request):
             await self._site(number, {})
             agent = await FakeAgent.join(self.api, site_name(number))
@@ -168,16 +178,25 @@ class Lab:
             await agent.close()
 
         async def placed() -> bool:
-            return bool(await self.count(kinds.EDGE_AGENT) >= count)
+            found = await self.count(kinds.EDGE_AGENT)
+            self.progress["placed"] = found
+            return bool(found >= count)
 
-        await self.until(placed, "every site has its place", patience=count * 0.2 + 60)
+        await self.until(placed, "every site has its place")
         self.figures["seed_s"] = round(time.monotonic() - began, 1)
         self.note("seeded", seconds=self.figures["seed_s"])
 
     async def _site(self, number: int, spec: Object) -> None:
         labels = {"soc": f"soc{number % 4}", "country": ("de", "fr", "pl")[number % 3]}
         body = {"metadata": {"name": site_name(number), "labels": labels}, "spec": spec}
-        await self.api.create(kinds.EDGE_SITE, None, body)
+        while True:
+            with contextlib.suppress(errors.AlreadyExists):  # an answer that did not reach us
+                try:
+                    await self.api.create(kinds.EDGE_SITE, None, body)
+                except (errors.Unreachable, errors.TooMany, errors.ServerError):
+                    await asyncio.sleep(1.0)
+                    continue
+            return
 
     @contextlib.asynccontextmanager
     async def living(self, key: Path, joined: Path) -> AsyncIterator[Sites]:
@@ -196,10 +215,7 @@ class Lab:
         try:
             yield sites
         finally:
-            for process in sites.processes:
-                process.send_signal(signal.SIGTERM)
-            for process in sites.processes:
-                process.wait(60)
+            sites.end()
 
 
 def _pair_of(agent: FakeAgent) -> bytes:

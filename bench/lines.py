@@ -71,10 +71,15 @@ class Line:
         self._bytes = 0
 
     @classmethod
-    async def open(cls, host: str, port: int, context: ssl.SSLContext, traffic: Traffic) -> "Line":
-        """Connect. Raises LinkError."""
+    async def open(
+        cls, host: str, port: int, context: ssl.SSLContext, source: str, traffic: Traffic
+    ) -> "Line":
+        """Connect, from the address `source` unless that is empty. Raises LinkError."""
+        own = (source, 0) if source else None
         try:
-            reader, writer = await asyncio.open_connection(host, port, ssl=context, limit=_ROOM)
+            reader, writer = await asyncio.open_connection(
+                host, port, ssl=context, limit=_ROOM, local_addr=own
+            )
         except (OSError, ssl.SSLError) as error:
             raise LinkError(str(error)) from error
         line = cls(traffic, reader, writer)
@@ -140,9 +145,12 @@ class Line:
 class Lines:
     """The connections of one site to its hub."""
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext, traffic: Traffic) -> None:
+    def __init__(
+        self, host: str, port: int, context: ssl.SSLContext, traffic: Traffic, source: str = ""
+    ) -> None:
+        """`source` is the address it connects from; empty: whichever the machine takes."""
         self.traffic = traffic
-        self._where = (host, port, context)
+        self._where = (host, port, context, source)
         self._host = f"{host}:{port}"
         self._slots = asyncio.Semaphore(2)
         self._idle: list[Line] = []

@@ -49,6 +49,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--api-only", action="store_true", help="API server and controllers alone: no root, no pods"
     )
+    one.add_argument(
+        "--store", choices=cluster.STORES, help="what keeps the objects of an --api-only cluster"
+    )
     one = add("down", down, "end clusters (all, when none is named) and leave nothing behind")
     one.add_argument("names", nargs="*", metavar="NAME")
     one = add("list", listing, "the clusters of this checkout")
@@ -104,14 +107,16 @@ def up(options: argparse.Namespace) -> int:
     """Start several clusters side by side."""
     names = [plan.check_name(name) for name in dict.fromkeys(options.names)]
     full = not options.api_only
+    if full and options.store not in (None, cluster.STORES[0]):
+        raise LocalkubeError(f"full clusters have {cluster.STORES[0]} alone: give --api-only, or no --store")
     new = [name for name in names if (known := places.load(name)) is None or not cluster.is_running(known)]
     checks.before_up(new, full=full)
     if full:
         packages.install(packages.missing(packages.FOR_NODES, cni=True), "full clusters")
     gobuild.binary()
     for name in names:
-        cluster.prepare(name, full=full)
-    return _side_by_side(names, lambda name: cluster.up(name, full=full))
+        cluster.prepare(name, full=full, store=options.store)
+    return _side_by_side(names, lambda name: cluster.up(name, full=full, store=options.store))
 
 
 def down(options: argparse.Namespace) -> int:
@@ -176,6 +181,7 @@ def facts(found: Cluster) -> dict[str, str | None]:
     return {
         "name": found.name,
         "mode": found.mode,
+        "store": found.store,
         "mgmt_ip": found.mgmt_ip,
         "wan_ip": found.wan_ip,
         "api_server_mgmt": found.server("mgmt"),

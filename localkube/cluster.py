@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from typing import IO
 
 API_PORT = 6443
-KINE_PORT = 2379
-DAEMONS_API = ("kine", "kube-apiserver", "kube-controller-manager")
+STORE_PORT = 2379
+STORES = ("kine", "etcd")
+DAEMONS_API = ("kube-apiserver", "kube-controller-manager")
 DAEMONS_FULL = (*DAEMONS_API, "kube-scheduler", "containerd", "kubelet", "kube-proxy", "addons")
 
 
@@ -47,7 +48,7 @@ def _lock_of(home: Path) -> Iterator[IO[str]]:
 
 def daemons(cluster: Cluster) -> tuple[str, ...]:
     """The daemons it has when it runs."""
-    return DAEMONS_FULL if cluster.full else DAEMONS_API
+    return (cluster.store, *(DAEMONS_FULL if cluster.full else DAEMONS_API))
 
 
 def is_running(cluster: Cluster) -> bool:
@@ -67,17 +68,17 @@ def status(cluster: Cluster) -> str:
     return "running"
 
 
-def prepare(name: str, *, full: bool) -> None:
+def prepare(name: str, *, full: bool, store: str | None = None) -> None:
     """Give a cluster its address. One after the other, so that the first named gets the first."""
     with locked(name):
-        _planned(name, full=full)
+        _planned(name, full=full, store=store)
 
 
-def up(name: str, *, full: bool) -> None:
-    """Bring one cluster up, or finish what an earlier command began."""
+def up(name: str, *, full: bool, store: str | None = None) -> None:
+    """Bring one cluster up, or finish what an earlier command began. Without `store`: the one it has, else kine."""
     with locked(name):
         began = time.monotonic()
-        cluster = _planned(name, full=full)
+        cluster = _planned(name, full=full, store=store)
         if is_running(cluster) and Api(cluster).answers("/readyz"):
             say(f"{name}: runs already")
             return
@@ -89,7 +90,7 @@ def up(name: str, *, full: bool) -> None:
         say(f"{name}: up ({time.monotonic() - began:.1f} s)")
 
 
-def _planned(name: str, *, full: bool) -> Cluster:
+def _planned(name: str, *, full: bool, store: str | None) -> Cluster:
     home = places.state_dir() / name
     home.mkdir(parents=True, exist_ok=True)
     (home / MARK).touch()
@@ -99,16 +100,20 @@ def _planned(name: str, *, full: bool) -> Cluster:
         raise LocalkubeError(
             f"'{name}' is there as {cluster.mode}: run `python3 localkube down {name}` first"
         )
+    if cluster is not None and store not in (None, cluster.store):
+        raise LocalkubeError(
+            f"'{name}' is there with {cluster.store}: run `python3 localkube down {name}` first"
+        )
     if cluster is None:
-        cluster = _new_full(name) if full else _new_api_only(name)
+        cluster = _new_full(name) if full else _new_api_only(name, store or STORES[0])
         cluster.save()
     elif full:
         # The claim lives in /run and is gone after a restart of the machine.
         _take_over(name, home)
         claims.take_index(name, home, cluster.index)
     elif processes.running(home / "pids" / "kube-apiserver") is None:
-        processes.end_named(home, DAEMONS_API, patience=1.0)
-        cluster = replace(cluster, api_port=controlplane.free_port(), kine_port=controlplane.free_port())
+        processes.end_named(home, daemons(cluster), patience=1.0)
+        cluster = replace(cluster, api_port=controlplane.free_port(), store_port=controlplane.free_port())
         cluster.save()
     return cluster
 
@@ -141,7 +146,7 @@ def _new_full(name: str) -> Cluster:
         wan_ip=at.wan_ip,
         mgmt_ip=at.mgmt_ip,
         api_port=API_PORT,
-        kine_port=KINE_PORT,
+        store_port=STORE_PORT,
         pods=inner.pods,
         services=inner.services,
         index=index,
@@ -149,11 +154,12 @@ def _new_full(name: str) -> Cluster:
     )
 
 
-def _new_api_only(name: str) -> Cluster:
+def _new_api_only(name: str, store: str) -> Cluster:
     pods, services = plan.CANDIDATES[0]
     here = "127.0.0.1"
     ports = (controlplane.free_port(), controlplane.free_port())
-    return Cluster(name, "api-only", here, here, *ports, pods, services, token=secrets.token_urlsafe(32))
+    token = secrets.token_urlsafe(32)
+    return Cluster(name, "api-only", here, here, *ports, pods, services, token=token, store=store)
 
 
 def _start_api_only(cluster: Cluster) -> None:

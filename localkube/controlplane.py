@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 KINE_OPTIONS = "_journal=WAL&cache=shared&_busy_timeout=30000&_txlock=immediate"
+# The most that etcd recommends: at its usual 2 GiB a fleet of thousands would find it read-only.
+ETCD_QUOTA = 8 * 2**30
 
 
 def write_keys(cluster: Cluster) -> None:
@@ -70,22 +72,36 @@ def write_kubeconfig(cluster: Cluster, file: str, server: str, user: dict[str, s
 
 
 def start_api(cluster: Cluster) -> None:
-    """kine and the API server. Returns before they answer."""
+    """The store and the API server. Returns before they answer."""
     binary = gobuild.binary()
-    data = cluster.home / "data"
-    data.mkdir(exist_ok=True)
-    kine: list[str | Path] = [binary, "kine", "--endpoint", f"sqlite://{data}/state.db?{KINE_OPTIONS}"]
-    kine += ["--listen-address", f"tcp://127.0.0.1:{cluster.kine_port}", "--metrics-bind-address", "0"]
-    processes.start(cluster.home, "kine", kine, netns=cluster.netns)
+    (cluster.home / "data").mkdir(exist_ok=True)
+    store: list[str | Path] = [binary, cluster.store, *_store_flags(cluster)]
+    processes.start(cluster.home, cluster.store, store, netns=cluster.netns)
     processes.start(
         cluster.home, "kube-apiserver", [binary, "kube-apiserver", *_api_flags(cluster)], netns=cluster.netns
     )
 
 
+def _store_flags(cluster: Cluster) -> list[str]:
+    data, here = cluster.home / "data", f"127.0.0.1:{cluster.store_port}"
+    if cluster.store == "kine":
+        database = f"sqlite://{data}/state.db?{KINE_OPTIONS}"
+        return [f"--endpoint={database}", f"--listen-address=tcp://{here}", "--metrics-bind-address=0"]
+    return [
+        f"--data-dir={data}/etcd",
+        f"--listen-client-urls=http://{here}",
+        f"--advertise-client-urls=http://{here}",
+        # It has no peers and must listen for them all the same: any port will do.
+        "--listen-peer-urls=http://127.0.0.1:0",
+        f"--quota-backend-bytes={ETCD_QUOTA}",
+        "--enable-grpc-gateway=false",
+    ]
+
+
 def _api_flags(cluster: Cluster) -> list[str]:
     pki = cluster.pki
     flags = [
-        f"--etcd-servers=http://127.0.0.1:{cluster.kine_port}",
+        f"--etcd-servers=http://127.0.0.1:{cluster.store_port}",
         f"--secure-port={cluster.api_port}",
         f"--bind-address={'0.0.0.0' if cluster.full else cluster.mgmt_ip}",
         f"--advertise-address={cluster.mgmt_ip}",
@@ -148,7 +164,7 @@ def start_controllers(cluster: Cluster) -> None:
 def wait_for_api(cluster: Cluster, timeout: float = 90) -> None:
     """Until the API server says it is ready."""
     api = Api(cluster)
-    alive = partial(processes.must_live, cluster.home, ("kine", "kube-apiserver"))
+    alive = partial(processes.must_live, cluster.home, (cluster.store, "kube-apiserver"))
     wait_for(f"{cluster.name}: API server", lambda: api.answers("/readyz"), timeout, alive)
 
 

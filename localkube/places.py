@@ -41,11 +41,13 @@ class Cluster:
     wan_ip: str
     mgmt_ip: str
     api_port: int
-    kine_port: int
+    store_port: int
     pods: str
     services: str
     index: int = -1
     token: str = field(default="", repr=False)
+    store: str = "kine"
+    """What keeps its objects: `kine` (on SQLite) or `etcd`."""
 
     @property
     def full(self) -> bool:

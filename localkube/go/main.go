@@ -25,6 +25,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/template"
 	kine "github.com/k3s-io/kine/pkg/app"
 	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/server/v3/etcdmain"
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/logs/json/register"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
@@ -41,6 +42,7 @@ import (
 // register every component's flags in one process.
 var programs = map[string]func() int{
 	"addons":                  runAddons,
+	"etcd":                    runEtcd,
 	"kine":                    runKine,
 	"kube-apiserver":          withCobra(apiserver.NewAPIServerCommand),
 	"kube-controller-manager": withCobra(controllers.NewControllerManagerCommand),
@@ -72,6 +74,11 @@ func main() {
 
 func withCobra(build func() *cobra.Command) func() int {
 	return func() int { return cli.Run(build()) }
+}
+
+func runEtcd() int {
+	etcdmain.Main(os.Args)
+	return 0
 }
 
 func runKine() int {

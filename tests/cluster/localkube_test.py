@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -64,8 +65,8 @@ def state(binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
 
 
 class Kubectl:
-    def __init__(self, binary: str, state: Path) -> None:
-        self._base = [binary, "kubectl", "--kubeconfig", localkube(state, "kubeconfig", "one").stdout.strip()]
+    def __init__(self, binary: str, state: Path, name: str = "one") -> None:
+        self._base = [binary, "kubectl", "--kubeconfig", localkube(state, "kubeconfig", name).stdout.strip()]
 
     def __call__(self, *words: str, text: str | None = None, check: bool = True) -> str:
         done = subprocess.run(
@@ -169,6 +170,36 @@ def test_up_starts_again_what_has_ended_and_keeps_the_data(
         assert time.monotonic() < deadline, "list shows that it is broken"
     localkube(state, "up", "one", "--api-only")
     assert "kept" in Kubectl(binary, state)("get", "configmaps", "-o", "name")
+
+
+def listening(pid: int) -> set[str]:
+    """Addresses a process listens on, as /proc writes them."""
+    own = set()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            own.add(str(each.readlink()))
+    tables = [Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:] for table in ("tcp", "tcp6")]
+    rows = [line.split() for table in tables for line in table]
+    return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in own}
+
+
+def test_etcd_is_a_store_as_well_ends_and_comes_back_with_its_data(binary: str, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    up = ("up", "three", "--api-only", "--store", "etcd")
+    try:
+        localkube(state, *up)
+        kubectl = Kubectl(binary, state, "three")
+        kubectl("create", "configmap", "kept")
+        pid = int((state / "three" / "pids" / "etcd").read_text().split()[0])
+        assert listening(pid) == {"0100007F"}, "etcd listens on loopback, and there alone"
+        os.kill(pid, 9)
+        localkube(state, *up)
+        assert "kept" in eventually("the data is there", kubectl, "get", "configmaps", "-o", "name")
+        assert json.loads(localkube(state, "list", "--json").stdout)[0]["store"] == "etcd"
+    finally:
+        localkube(state, "down")
+    assert processes_naming(state) == []
+    assert not state.exists()
 
 
 def test_an_up_killed_half_way_leaves_nothing_after_down(binary: str, tmp_path: Path) -> None:

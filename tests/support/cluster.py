@@ -30,7 +30,7 @@ _MANAGER: Final = "edgefleet-tests"
 
 
 @contextlib.contextmanager
-def running(name: str, *, crds: bool = True) -> Iterator[Path]:
+def running(name: str, *, crds: bool = True, store: str = "kine") -> Iterator[Path]:
     """An API-only cluster of its own, as the path of an administrator's kubeconfig; gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="edgefleet-") as state:
         environment = {**os.environ, "LOCALKUBE_STATE": state}
@@ -48,7 +48,7 @@ def running(name: str, *, crds: bool = True) -> Iterator[Path]:
             return done.stdout.strip()
 
         try:
-            localkube("up", name, "--api-only")
+            localkube("up", name, "--api-only", "--store", store)
             kubeconfig = Path(localkube("kubeconfig", name))
             if crds:
                 asyncio.run(apply_crds(kubeconfig))

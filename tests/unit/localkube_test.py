@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from localkube import checks, cli, gobuild, images, packages, places, plan, processes, teardown, trees
+from localkube import (
+    checks,
+    cli,
+    cluster,
+    gobuild,
+    images,
+    packages,
+    places,
+    plan,
+    processes,
+    teardown,
+    trees,
+)
 from localkube.places import Cluster, LocalkubeError
 
 if TYPE_CHECKING:
@@ -186,6 +198,26 @@ def test_an_api_only_cluster_has_no_leg_to_cut(state: Path, capsys: pytest.Captu
     a_cluster("api-only").save()
     assert cli.main(["cut", "hub"]) == 1
     assert "--api-only" in capsys.readouterr().err
+
+
+def test_a_full_cluster_on_etcd_is_refused_before_anything_is_made(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["up", "hub", "--store", "etcd"]) == 1
+    assert "--api-only" in capsys.readouterr().err
+    assert not state.exists()
+
+
+@pytest.mark.usefixtures("state")
+def test_a_cluster_keeps_the_store_it_was_made_with() -> None:
+    cluster.prepare("hub", full=False, store="etcd")
+    cluster.prepare("hub", full=False)
+    made = places.known("hub")
+    assert cluster.daemons(made) == ("etcd", "kube-apiserver", "kube-controller-manager")
+    with pytest.raises(LocalkubeError, match="down hub"):
+        cluster.prepare("hub", full=False, store="kine")
+    cluster.prepare("other", full=False)
+    assert places.known("other").store == "kine"
 
 
 @pytest.mark.usefixtures("state")
