@@ -177,13 +177,20 @@ class Agent:
         while True:
             try:
                 await self._read_version()
-                if self.link is None and await self._mirrors.obey():
-                    self._obey_policy()
-                await self._mirrors.agent(await self.describe())
-                self._tell_of_windows()
+                if self.link is None:
+                    await self._look_after_policy()
+                else:
+                    await self._mirrors.agent(await self.describe())
+                    self._tell_of_windows()
             except (errors.ApiError, JournalError) as error:
                 log.info("Own status not written", extra={"error": str(error)})
             await asyncio.sleep(_MIRROR_EVERY)
+
+    async def _look_after_policy(self) -> None:
+        """Without a hub the EdgeAgent's spec is people's: it is read and obeyed, and never written."""
+        if await self._mirrors.obey():
+            self._obey_policy()
+        await self._mirrors.tell(await self.describe())
 
     def _tell_of_windows(self) -> None:
         """Let the hub know when a window has opened or closed here."""

@@ -196,7 +196,7 @@ class Identity:
         return request.sign(self.credential.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     async def _signed(self, api: Api, name: str) -> bytes:
-        """Wait for the hub's verdict. The token may die with the approval, so 401 after a while is no answer."""
+        """Wait for the hub's verdict. Raises JoinRefused, ApiError: Unauthorized when the token ends meanwhile."""
         for _ in range(int(_PATIENCE / _POLL)):
             status = (await api.get(kinds.CSR, None, name)).get("status") or {}
             for condition in status.get("conditions") or ():

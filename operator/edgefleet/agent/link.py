@@ -86,6 +86,7 @@ class Link:
         self._arrivals: asyncio.Queue[tuple[str, Object]] = asyncio.Queue()
         self._agent_now = asyncio.Event()
         self._policy_changed = asyncio.Event()
+        self._fetching_policy = asyncio.Lock()
         self._silence = Silence(journal)
 
     # -- for the rest of the agent ---------------------------------------------------------------------
@@ -197,13 +198,20 @@ class Link:
             pause = self._policy.interval * random.uniform(0.95, 1.0)  # noqa: S311  jitter is no secret
             await asyncio.wait_for(self._policy_changed.wait(), pause)
 
-    async def _set_policy(self, found: Object) -> None:
-        policy = Policy(spec=found.get("spec") or {}, generation=found["metadata"]["generation"])
-        if policy != self._journal.policy:
-            await self._journal.set_policy(policy)
-            self._policy_changed.set()
-            self._agent_now.set()
-            self._changed()  # what was allowed may be so no more, and the other way round
+    async def _fetch_policy(self, api: Api) -> Object:
+        """Bring policy and journal in line; return the EdgeAgent. Raises ApiError, JournalError.
+
+        One at a time: of two answers the older one must not be written last.
+        """
+        async with self._fetching_policy:
+            found = await api.get(kinds.EDGE_AGENT, self._namespace, names.AGENT)
+            policy = Policy(spec=found.get("spec") or {}, generation=found["metadata"]["generation"])
+            if policy != self._journal.policy:
+                await self._journal.set_policy(policy)
+                self._policy_changed.set()
+                self._agent_now.set()
+                self._changed()  # what was allowed may be so no more, and the other way round
+        return found
 
     def _beat(self) -> Object:
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -235,14 +243,10 @@ class Link:
         told = (lease["metadata"].get("annotations") or {}).get(names.FINGERPRINT)
         if told is None or not watcher.synced.is_set() or told == self._orders.fingerprint():
             return
-        await self._read_policy(api)
+        await self._fetch_policy(api)
+        self._agent_now.set()
         if told != self._orders.fingerprint():
             watcher.relist()
-
-    async def _read_policy(self, api: Api) -> None:
-        found = await api.get(kinds.EDGE_AGENT, self._namespace, names.AGENT)
-        await self._set_policy(found)
-        self._agent_now.set()
 
     async def _rejoin(self) -> None:
         try:
@@ -280,8 +284,7 @@ class Link:
         while True:
             self._agent_now.clear()
             try:
-                live = await api.get(kinds.EDGE_AGENT, self._namespace, names.AGENT)
-                await self._set_policy(live)
+                live = await self._fetch_policy(api)
                 await self._read_registry(api)
                 await apply.patch_status(api, kinds.EDGE_AGENT, live, await self._describe())
                 pause = _FIRST_RETRY

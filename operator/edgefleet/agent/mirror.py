@@ -64,11 +64,12 @@ class Mirrors:
 
     async def settle(self, name: str) -> Object | None:
         """Make journal and mirror agree about one model; return the object here. Raises ApiError, JournalError."""
-        record = self._journal.models.get(name)
         live = await self._get(name)
         if live is not None and not _mirrored(live):
             await self._obey(name, live)
             return live
+        # after the question, as an order may have come while it was asked
+        record = self._journal.models.get(name)
         if record is None or not record.spec or record.local:
             return live  # a mirror of nothing, or a local order that is gone: absence changes nothing
         return await self._write_back(name, record, live)
@@ -96,28 +97,30 @@ class Mirrors:
     async def obey(self) -> bool:
         """Take the policy from the EdgeAgent here, for a site without a hub. Returns whether it is another one.
 
-        Raises ApiError, JournalError.
+        There is one afterwards, for people to edit. Raises ApiError, JournalError.
         """
-        try:
-            live = await self._api.get(kinds.EDGE_AGENT, self._namespace, names.AGENT)
-        except errors.NotFound:
-            return False
+        live, _ = await apply.create_or_get(self._api, kinds.EDGE_AGENT, self._agent())
         found = Policy(spec=live.get("spec") or {}, generation=live["metadata"]["generation"])
-        if found.spec == self._journal.policy.spec:
-            return False
+        another = found.spec != self._journal.policy.spec
         await self._journal.set_policy(found)
-        return True
+        return another
 
     async def agent(self, status: dict[str, Any]) -> None:
-        """Mirror the EdgeAgent. Raises ApiError."""
-        spec = self._journal.policy.spec or {"heartbeatInterval": "120s"}
-        wanted = {
-            "metadata": {"name": names.AGENT, "namespace": self._namespace, "labels": _LABELS},
-            "spec": spec,
-        }
-        live = await apply.ensure(self._api, kinds.EDGE_AGENT, wanted, prune=("spec",))
+        """Mirror the EdgeAgent of the hub, with a status. Raises ApiError."""
+        live = await apply.ensure(self._api, kinds.EDGE_AGENT, self._agent(), prune=("spec",))
         status = {**status, "observedGeneration": live["metadata"]["generation"]}
         await apply.patch_status(self._api, kinds.EDGE_AGENT, live, status)
+
+    async def tell(self, status: dict[str, Any]) -> None:
+        """Write the status of an EdgeAgent whose spec is people's, for a site without a hub. Raises ApiError."""
+        live = await self._api.get(kinds.EDGE_AGENT, self._namespace, names.AGENT)
+        await apply.patch_status(self._api, kinds.EDGE_AGENT, live, status)
+
+    def _agent(self) -> Object:
+        return {
+            "metadata": {"name": names.AGENT, "namespace": self._namespace, "labels": _LABELS},
+            "spec": self._journal.policy.spec or {"heartbeatInterval": "120s"},
+        }
 
     async def _get(self, name: str) -> Object | None:
         try:

@@ -1,5 +1,6 @@
 """The hub's orders for this site as last seen there. An order is taken when it is in the journal, not before."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ class Orders:
     def __init__(self, journal: Journal) -> None:
         self.live: dict[str, Object] = {}
         self._journal = journal
+        self._taking = asyncio.Lock()
         self._listed: set[str] = set()
         """What this connection has shown; what an earlier one knew and this one does not is gone."""
 
@@ -37,12 +39,27 @@ class Orders:
         self._listed.discard(name)
 
     async def take(self, name: str, item: Object) -> None:
-        """Acknowledge an order. Raises JournalError."""
+        """Acknowledge an order that news came of. Raises JournalError."""
+        self._listed.add(name)
+        async with self._taking:
+            await self._write(name, item)
+            self.live[name] = item
+
+    async def take_again(self, name: str, item: Object, held: Object) -> None:
+        """Acknowledge an order that was fetched because `held` is stale, unless news of it came meanwhile: they may be newer.
+
+        Raises JournalError.
+        """
+        async with self._taking:
+            if self.live.get(name) is held:
+                await self._write(name, item)
+            if self.live.get(name) is held:
+                self.live[name] = item
+
+    async def _write(self, name: str, item: Object) -> None:
         meta = item["metadata"]
         identity = OrderIdentity(uid=meta["uid"], generation=meta["generation"])
-        self._listed.add(name)
         await self._journal.update(name, lambda record: with_order(record, item.get("spec") or {}, identity))
-        self.live[name] = item
 
     def fingerprint(self) -> str:
         """Say what is held here the way the hub says what it has."""

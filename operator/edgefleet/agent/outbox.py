@@ -97,8 +97,7 @@ class Outbox:
             fresh = await api.get(kinds.EDGE_DEPLOYMENT, self._namespace, name)
         except errors.ApiError:
             return False
-        if self._orders.live.get(name) is held:
-            await self._orders.take(name, fresh)
+        await self._orders.take_again(name, fresh, held)
         self._ring(name)
         self._now.set()
         return True

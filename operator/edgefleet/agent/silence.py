@@ -53,6 +53,10 @@ class Silence:
     async def write(self) -> None:
         """Write a silence that lasts, or that it has ended."""
         try:
-            await self._journal.set_silent(self.seconds if self.seconds >= _WRITTEN_EVERY / 2 else 0.0)
+            while True:
+                lasts = self.seconds if self.seconds >= _WRITTEN_EVERY / 2 else 0.0
+                await self._journal.set_silent(lasts)
+                if self.seconds >= lasts:
+                    return  # it was not broken while it was written
         except JournalError as error:
             log.warning("Silence of the hub not written", extra={"error": str(error)})

@@ -179,6 +179,16 @@ async def test_an_order_of_the_hub_that_comes_while_one_of_the_site_is_read_is_n
     assert record.identity == OrderIdentity(uid="u1", generation=2)
 
 
+async def test_an_order_that_comes_while_its_mirror_is_read_is_mirrored_at_once(lab: Lab) -> None:
+    await lab.serve("aa")
+    await lab.passes.mirrors.settle(NAME)
+    wanted = order("bb", mode=Mode.DIRECT)
+    lab.server.meanwhile = lambda: lab.give(wanted)
+    mirror = await lab.passes.mirrors.settle(NAME)
+    assert mirror is not None
+    assert mirror["spec"] == to_wire(wanted)
+
+
 # -- a step the cluster refuses ----------------------------------------------------------------------------
 @pytest.mark.parametrize(("code", "message"), [(403, "exceeded quota: models"), (422, "invalid quantity")])
 async def test_a_step_the_cluster_refuses_is_told_and_tried_again_later(

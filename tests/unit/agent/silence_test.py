@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from edgefleet.agent.journal import Journal
 from edgefleet.agent.silence import Silence
 from edgefleet.core.order import Mode
@@ -41,6 +42,23 @@ async def test_a_hub_that_answers_ends_it_for_the_next_life_too(tmp_path: Path) 
     assert silence.seconds == 60.0
     await silence.write()
     assert Silence(Journal(tmp_path), clock).seconds == 0.0
+
+
+async def test_a_hub_that_answers_while_its_silence_is_written_ends_it_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, journal = Clock(0.0), Journal(tmp_path)
+    silence, write = Silence(journal, clock), journal.set_silent
+    clock.now += 20 * HOUR
+
+    async def answered_meanwhile(seconds: float) -> None:
+        if seconds:
+            silence.heard()
+        await write(seconds)
+
+    monkeypatch.setattr(journal, "set_silent", answered_meanwhile)
+    await silence.write()
+    assert Journal(tmp_path).silent == 0.0
 
 
 async def test_a_hub_that_beats_costs_no_write(tmp_path: Path) -> None:
