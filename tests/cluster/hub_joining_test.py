@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -63,6 +64,22 @@ async def test_the_token_dies_once_the_site_is_heard(fleet: Fleet) -> None:
         return False
 
     await eventually(dead, "the token's ServiceAccount is gone", seconds=20)
+
+
+async def test_a_box_that_is_replaced_while_it_beats_does_not_cost_the_new_one_its_token(
+    fleet: Fleet,
+) -> None:
+    old = await fleet.join("paris")
+    await old.rest()
+    token, key = await join_token(fleet.api, old.site), Key.new()
+    await asyncio.sleep(1.1 - time.time() % 1)  # so that the beat and the approval are of one second
+    await old.beat()
+    async with bearing(fleet, token) as api:
+        request = await ask(api, old.site, key)
+        assert (await answered(fleet.api, request))["type"] == "Approved"
+        await asyncio.sleep(2)  # a slow box
+        status = (await api.get(kinds.CSR, None, request))["status"]
+    assert status["certificate"]
 
 
 async def test_a_token_joins_one_key_and_no_other(fleet: Fleet) -> None:

@@ -27,6 +27,9 @@ SIGNER: Final = "kubernetes.io/kube-apiserver-client"
 _JOINING_USER: Final = f"system:serviceaccount:{names.JOIN_NAMESPACE}:"
 _TOKEN_OUTLIVES: Final = 600.0
 """Seconds after approval when a join token dies at the latest; before, it dies with the site's first beat."""
+_ANSWER_READ: Final = 5.0
+"""Seconds after approval in which no token dies: its agent reads the certificate with it, and a beat of the same second
+may be the last one of a box that is being replaced."""
 _LIKELY: Final = 60.0
 """Seconds in which a site that was let in is usually heard."""
 _SOON: Final = 1.0
@@ -132,7 +135,8 @@ class Joining:
         lease = self._seen.leases.get(names.site_namespace(site), names.LEASE)
         approved = _approved_at(raw)
         age = (datetime.now(UTC) - approved).total_seconds()
-        if age < _TOKEN_OUTLIVES and not (lease and lease.heard and lease.heard >= approved):
+        heard = bool(lease and lease.heard and lease.heard >= approved)
+        if age < (_ANSWER_READ if heard else _TOKEN_OUTLIVES):
             return _SOON if age < _LIKELY else _LATER
         await apply.remove(self._api, kinds.SERVICE_ACCOUNT, names.JOIN_NAMESPACE, site, uid=uid)
         return None
