@@ -42,8 +42,6 @@ class Nature:
 
     stage: float = 1.0
     """Mean seconds in each stage of an order."""
-    fails: float = 0.0
-    """Share of orders whose self-test fails."""
     ordered: Callable[[str], None] = lambda _site: None
     """Called when an order arrives that was not known."""
     served: Callable[[str], None] = lambda _site: None

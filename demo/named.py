@@ -2,10 +2,12 @@
 
 `HUB_CONTEXT` and `SITE_CONTEXTS` (comma separated) are contexts of the kubeconfig; `HUB_SERVER` is the hub's URL
 as the sites reach it; `IMAGES` is the registry and prefix the images were pushed to (`make images PUSH=…`);
-`REGISTRY` is `host:port/prefix` for bundles, as this machine, hub and sites reach it.
+`REGISTRY` is `host:port/prefix` for bundles, as this machine, hub and sites reach it; `REGISTRY_PLAIN_HTTP=1` if it has
+no TLS. The names of the contexts become the names of the EdgeSites.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from demo.fleet import Fleet, Images
 from demo.images import TAG
 
 MARKER = "/api/v1/namespaces/kube-system/configmaps/edgefleet-test-cluster"
+SITE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?")
 NEEDED = ("HUB_CONTEXT", "SITE_CONTEXTS", "HUB_SERVER", "IMAGES", "REGISTRY")
 
 
@@ -26,7 +29,7 @@ def find(environment: Mapping[str, str]) -> Fleet:
         raise CommandError(f"with clusters of yours, set {', '.join(missing)} too (docs/develop.md)")
     kubeconfig = Path(environment.get("KUBECONFIG", os.path.expanduser("~/.kube/config")))  # noqa: PTH111 - `~` only
     hub = Cluster(environment["HUB_CONTEXT"], kubeconfig, environment["HUB_CONTEXT"])
-    sites = {name: Cluster(name, kubeconfig, name) for name in environment["SITE_CONTEXTS"].split(",")}
+    sites = {name: Cluster(name, kubeconfig, name) for name in _site_names(environment["SITE_CONTEXTS"])}
     for cluster in (hub, *sites.values()):
         _demand_marker(cluster)
     prefix = environment["IMAGES"].rstrip("/")
@@ -38,6 +41,17 @@ def find(environment: Mapping[str, str]) -> Fleet:
         images=Images(f"{prefix}/edgefleet:{TAG}", f"{prefix}/edgepod:{TAG}"),
         plain_http=environment.get("REGISTRY_PLAIN_HTTP") == "1",
     )
+
+
+def _site_names(contexts: str) -> list[str]:
+    names = [name for each in contexts.split(",") if (name := each.strip())]
+    for name in names:
+        if not SITE_NAME.fullmatch(name):
+            raise CommandError(
+                f"the context {name!r} cannot name an EdgeSite (small letters, digits and -, at most 50): "
+                f"kubectl config rename-context {name} NAME"
+            )
+    return names
 
 
 def _demand_marker(cluster: Cluster) -> None:

@@ -29,12 +29,24 @@ def take_off(fleet: Fleet, say: Callable[[str], None]) -> None:
         _delete_namespaces(site, AGENT, MODELS, traffic.NAMESPACE)
     say(f"{fleet.hub.name}: removing the operator")
     fleet.hub.helm("uninstall", "edgefleet", "--namespace", SYSTEM, "--ignore-not-found", "--wait")
+    _delete_requests(fleet)
     of_sites = [f"site-{name}" for name in fleet.sites]
     _delete_namespaces(fleet.hub, *of_sites, story.NAMESPACE, SYSTEM, JOIN)
     for cluster in (fleet.hub, *fleet.sites.values()):
         cluster.helm("uninstall", "edgefleet-crds", "--ignore-not-found")
         kinds = [f"{each}.edgefleet.dev" for each in KINDS]
         cluster.kubectl("delete", "crd", *kinds, "--ignore-not-found")
+
+
+def _delete_requests(fleet: Fleet) -> None:
+    """The certificate requests of the sites, which Kubernetes would keep for another hour."""
+    listed = fleet.hub.get("/apis/certificates.k8s.io/v1/certificatesigningrequests")["items"]
+    joining = [f"system:serviceaccount:{JOIN}:{name}" for name in fleet.sites]
+    renewing = tuple(f"edgefleet:site:{name}:" for name in fleet.sites)
+    users = {item["metadata"]["name"]: str(item["spec"].get("username", "")) for item in listed}
+    mine = [name for name, user in users.items() if user in joining or user.startswith(renewing)]
+    if mine:
+        fleet.hub.kubectl("delete", "csr", *mine, "--ignore-not-found")
 
 
 def _delete_namespaces(cluster: Cluster, *names: str) -> None:

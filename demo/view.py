@@ -83,7 +83,6 @@ class LiveView:
     """A table that is drawn anew with every picture, under the sentences told so far."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
         self._live = Live(console=console, refresh_per_second=4, transient=False)
         self._began = time.monotonic()
         self._before: dict[str, tuple[float, Totals]] = {}
@@ -114,7 +113,7 @@ class LiveView:
                 name,
                 Text(site.connectivity, style="red" if site.connectivity in ("Away", "Offline") else ""),
                 Text(site.stage, style=COLOURS.get(site.stage, "")),
-                f"v{site.report['activeVersion']} {site.report.get('variant', '')}"
+                f"{serving(site, self.names)} {site.report.get('variant', '')}"
                 if site.serving_bundle
                 else "-",
                 progress(site),

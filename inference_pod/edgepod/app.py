@@ -68,7 +68,6 @@ class App:
         self, plane: dataplane.Plane, gate: admission.Gate, canary: splitter.Splitter | None = None
     ) -> None:
         self._plane, self._gate, self._canary = plane, gate, canary
-        self._infer_path = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

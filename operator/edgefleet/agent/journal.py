@@ -92,10 +92,6 @@ class Journal:
                 )
             return after
 
-    async def put(self, name: str, record: Record) -> None:
-        """Set one model's record. Raises JournalError, and nothing has changed."""
-        await self.update(name, lambda _: record)
-
     async def fill(self, records: Mapping[str, Record], policy: Policy | None = None) -> None:
         """Add records for models there are none of, and a policy where there is none, all or none. Raises JournalError, and nothing has changed."""
         async with self._lock:

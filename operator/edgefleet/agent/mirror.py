@@ -57,11 +57,6 @@ class Mirrors:
             return None
         return Policy(spec=live.get("spec") or {}) if _mirrored(live) else None
 
-    async def names(self) -> list[str]:
-        """Return every order there is here, mirrored or given by hand. Raises ApiError."""
-        listed = await self._api.list(kinds.EDGE_DEPLOYMENT, self._namespace)
-        return [item["metadata"]["name"] for item in listed]
-
     async def settle(self, name: str) -> Object | None:
         """Make journal and mirror agree about one model; return the object here. Raises ApiError, JournalError."""
         live = await self._get(name)

@@ -29,12 +29,11 @@ _FOLDER_MODE: Final = 0o755
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the store holds and what is left, in bytes."""
+    """What the store holds, in bytes."""
 
     blobs: int
     blob_bytes: int
     part_bytes: int
-    free_bytes: int
 
 
 class Store:
@@ -134,7 +133,7 @@ class Store:
         with trouble(f"the store {self.root}"):
             sizes = [path.stat().st_size for path in self._blobs.iterdir()]
             parts = sum(path.stat().st_size for path in self._parts.iterdir())
-            return Usage(len(sizes), sum(sizes), parts, self.free())
+            return Usage(len(sizes), sum(sizes), parts)
 
     def free(self) -> int:
         """Bytes free on the disk."""

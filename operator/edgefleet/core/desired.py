@@ -44,8 +44,6 @@ class Orders:
     """Sites that left the placement and wait for consent to be removed."""
     broken: str = ""
     """Why nobody catches up any more; empty: the breaker is closed."""
-    behind: int = 0
-    """Sites that still have to be offered what they should run."""
     changes_in: float | None = None
     """Seconds until the pace lets more of them in; None: it keeps nobody back."""
 
@@ -96,7 +94,6 @@ def plan(given: Given) -> Orders:
         deletes=removed(given.fleet.views, given.composer.now),
         braked=braked,
         broken=broken,
-        behind=len(waiting) - len(caught),
         changes_in=changes_in,
     )
 

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 SHADOW, WEIGHT = Step(shadow=100, duration="10s"), Step(weight=10, duration="10s")
-GATES = Gates(max_error_rate="1%", min_requests=100)
 
 
 def slow(milliseconds: float, requests: int) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ RECORD = Record(
 
 async def test_what_was_written_is_read_again_word_for_word(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    await journal.put("team.digits", RECORD)
+    await journal.update("team.digits", lambda _: RECORD)
     await journal.set_policy(Policy(spec={"heartbeatInterval": "7s"}, generation=2))
     again = Journal(tmp_path)
     assert again.models == {"team.digits": RECORD}
@@ -27,14 +27,14 @@ async def test_what_was_written_is_read_again_word_for_word(tmp_path: Path) -> N
 
 async def test_a_forgotten_model_is_gone(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    await journal.put("team.digits", RECORD)
+    await journal.update("team.digits", lambda _: RECORD)
     assert await journal.leave("team.digits", RECORD, None)
     assert Journal(tmp_path).models == {}
 
 
 async def test_a_model_that_was_ordered_again_meanwhile_is_not_forgotten(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    await journal.put("team.digits", RECORD)
+    await journal.update("team.digits", lambda _: RECORD)
     assert not await journal.leave("team.digits", msgspec.structs.replace(RECORD, finished="Removed"), None)
     assert Journal(tmp_path).models == {"team.digits": RECORD}
 
@@ -44,7 +44,7 @@ async def test_power_lost_before_the_move_leaves_the_old_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     journal = Journal(tmp_path)
-    await journal.put("team.digits", RECORD)
+    await journal.update("team.digits", lambda _: RECORD)
 
     def lost(*_: Any) -> None:
         raise OSError(5, "power lost")
@@ -52,7 +52,7 @@ async def test_power_lost_before_the_move_leaves_the_old_journal(
     with monkeypatch.context() as patched:
         patched.setattr(os, point, lost)
         with pytest.raises(JournalError, match=r"journal\.json: power lost"):
-            await journal.put("team.digits", msgspec.structs.replace(RECORD, name="later"))
+            await journal.update("team.digits", lambda was: msgspec.structs.replace(was, name="later"))
     assert journal.models["team.digits"] == RECORD
     assert Journal(tmp_path).models == {"team.digits": RECORD}
     assert not (tmp_path / "journal.new").exists()
@@ -75,7 +75,7 @@ async def test_the_file_is_on_the_disk_before_it_is_moved_and_the_folder_after(
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", moved)
-    await journal.put("team.digits", RECORD)
+    await journal.update("team.digits", lambda _: RECORD)
     assert done == ["file", "move", "folder"]
 
 
@@ -96,7 +96,7 @@ async def test_a_broken_journal_is_set_aside_and_said(tmp_path: Path, content: b
     assert (journal.models, journal.fresh) == ({}, True)
     assert "journal.json could not be read" in journal.lost
     assert (tmp_path / "journal.broken").read_bytes() == content
-    await journal.put("team.digits", RECORD)
+    await journal.update("team.digits", lambda _: RECORD)
     assert Journal(tmp_path).models == {"team.digits": RECORD}
 
 
@@ -109,7 +109,7 @@ async def test_fields_of_a_newer_agent_are_ignored(tmp_path: Path) -> None:
 
 async def test_writing_what_is_there_writes_nothing(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    await journal.put("team.digits", RECORD)
+    await journal.update("team.digits", lambda _: RECORD)
     before = (tmp_path / "journal.json").stat().st_ino
-    await journal.put("team.digits", RECORD)
+    await journal.update("team.digits", lambda _: RECORD)
     assert (tmp_path / "journal.json").stat().st_ino == before

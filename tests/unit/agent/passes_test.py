@@ -63,7 +63,7 @@ class Lab:
             spec=to_wire(wanted), identity=IDENTITY, name="digits", staged=(staged,),
             served=(Served(order=wanted, staged=staged),),
         )  # fmt: skip
-        await self.journal.put(name, record)
+        await self.journal.update(name, lambda _: record)
         self.put(kinds.DEPLOYMENT, rendering.deployment(self.place, wanted, staged, 1))
         self.put(kinds.SERVICE, rendering.service(self.place, "team", "digits", revision))
         return staged
