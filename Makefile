@@ -89,7 +89,7 @@ soak: env ## The searches that are sampled in `make test`, long and with fresh s
 .PHONY: demo
 demo: ## A hub and two sites on this machine, four models, one story (root)
 	@python3 demo/preflight.py
-	@$(MAKE) --no-print-directory env
+	@$(MAKE) --no-print-directory --silent env
 	@$(PYTHON) -m demo
 
 .PHONY: demo-down

@@ -3,11 +3,16 @@
 import asyncio
 import base64
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from edgefleet.core import names
 from edgefleet.kube import errors, kinds
 from edgefleet.kube.client import Api, Explicit, Object
@@ -26,6 +31,22 @@ async def bearing(fleet: Fleet, token: str) -> AsyncIterator[Api]:
         Explicit(where.server, ca_of(where), token=token), manager=names.AGENT_MANAGER
     ) as api:
         yield api
+
+
+def aged(token: str, signing: Path, *, hours: float) -> str:
+    """A token as it is after so many hours, signed anew with the API server's key: no test can wait for it."""
+    header, claims, _ = token.split(".")
+    said = json.loads(base64.urlsafe_b64decode(claims + "=="))
+    said |= {name: said[name] - int(hours * 3600) for name in ("iat", "nbf", "exp")}
+    text = f"{header}.{_web64(json.dumps(said).encode())}"
+    key = serialization.load_pem_private_key(signing.read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    r, s = decode_dss_signature(key.sign(text.encode(), ec.ECDSA(hashes.SHA256())))
+    return f"{text}.{_web64(r.to_bytes(32) + s.to_bytes(32))}"
+
+
+def _web64(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 async def asks(fleet: Fleet, token: str, site: str, key: Key, **changes: Any) -> Object:
@@ -249,7 +270,18 @@ async def test_a_deleted_site_is_out_and_the_same_key_brings_it_back_without_a_h
     await fleet.connectivity("paris", "Online")
 
 
-async def test_an_expired_or_invented_token_is_no_credential(fleet: Fleet) -> None:
+async def test_an_expired_token_is_no_credential(fleet: Fleet, api_server: Path) -> None:
+    await fleet.site("paris")
+    token = await join_token(fleet.api, fleet.name("paris"))
+    signing = api_server.parent / "pki" / "sa.key"
+    async with bearing(fleet, aged(token, signing, hours=2)) as api:
+        with pytest.raises(errors.Unauthorized):
+            await ask(api, fleet.name("paris"), Key.new())
+    async with bearing(fleet, aged(token, signing, hours=0)) as api:
+        assert await ask(api, fleet.name("paris"), Key.new()), "its age alone is what is wrong with it"
+
+
+async def test_an_invented_or_deleted_token_is_no_credential(fleet: Fleet) -> None:
     await fleet.site("paris")
     async with bearing(fleet, "invented") as api:
         with pytest.raises(errors.Unauthorized):

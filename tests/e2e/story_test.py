@@ -1,6 +1,6 @@
 """What `make demo` must have shown: read from its report and from the clusters it left."""
 
-import json
+import re
 
 import pytest
 from support.clusters import Told
@@ -51,6 +51,14 @@ def test_the_reasons_tell_a_failed_self_test_from_failed_traffic(told: Told) -> 
     assert "GoldenDisagrees" in v3
     assert "GoldenDisagrees" not in v4
     assert "ErrorRate" in v4
+
+
+@pytest.mark.parametrize("name", ["v3", "v4"])
+def test_the_reason_names_what_failed_and_what_serves_again(told: Told, name: str) -> None:
+    named = set(re.findall(r"sha256:[0-9a-f]{64}", told.step(name)["reason"]))
+    good = told.step("v2")["sites"]["shop-paris"]["digest"]
+    assert good in named
+    assert len(named) == 2
 
 
 def test_outputs_shrink_and_models_cross_the_link(told: Told) -> None:
@@ -107,4 +115,3 @@ def test_kubectl_wait_sees_a_good_model_ready_again(told: Told) -> None:
 def test_what_the_demo_printed_names_its_report_and_the_way_out(told: Told) -> None:
     assert "build/demo-report.json" in told.output
     assert "make demo-down" in told.output
-    assert json.dumps(told.report)
