@@ -6,7 +6,7 @@ import sys
 import time
 
 from demo import bundles, images, places, removing
-from demo.cluster import ROOT, CommandError, UnseenError
+from demo.cluster import ROOT, Cluster, CommandError, UnseenError, tool
 from demo.fleet import MODELS, Fleet
 from demo.report import Report
 from demo.story import MODEL, NAMESPACE, Story, StoryError
@@ -56,16 +56,21 @@ def summary(report: Report) -> str:
 def looking_around(fleet: Fleet, seconds: float) -> str:
     """What to type next."""
     site, cluster = next(iter(fleet.sites.items()))
-    context = f" --context {fleet.hub.context}" if fleet.hub.context else ""
+    found = tool("kubectl")  # on a machine without one it is a part of localkube's program
+    kubectl = "kubectl" if len(found) == 1 else " ".join(found)
     return f"""
 Done in {seconds:.0f} s; the report is {REPORT.relative_to(ROOT)}. The clusters stay up. Look around:
 
     export KUBECONFIG={fleet.hub.kubeconfig}
-    kubectl{context} get efm,efs,efr,efd,efa -A
-    .venv/bin/edgefleet explain model {MODEL} -n {NAMESPACE}
-    KUBECONFIG={cluster.kubeconfig} kubectl get efd,pods,svc -n {MODELS}     # inside {site}
+    {kubectl}{_context(fleet.hub)} get efm,efs,efr,efd,efa -A
+    .venv/bin/edgefleet explain model {MODEL} -n {NAMESPACE}{_context(fleet.hub)}
+    KUBECONFIG={cluster.kubeconfig} {kubectl}{_context(cluster)} get efd,pods,svc -n {MODELS}     # inside {site}
 
-and remove everything with `make demo-down`."""
+and remove everything with `make demo-down`{" and the same variables" if fleet.hub.context else ""}."""
+
+
+def _context(cluster: Cluster) -> str:
+    return f" --context {cluster.context}" if cluster.context else ""
 
 
 def main() -> int:

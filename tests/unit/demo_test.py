@@ -14,7 +14,9 @@ import pytest
 from rich.console import Console
 
 from demo import named, preflight
+from demo.__main__ import looking_around
 from demo.cluster import Cluster, CommandError
+from demo.fleet import Fleet, Images
 from demo.traffic import Totals
 from demo.view import LiveView, PlainView
 from demo.watching import Picture, SiteView
@@ -118,3 +120,27 @@ def test_a_context_that_cannot_name_a_site_is_refused_with_what_to_do(context: s
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(CommandError, match="HUB_SERVER, IMAGES"):
         named.find({**VARIABLES, "HUB_SERVER": "", "IMAGES": ""})
+
+
+# -- what to type next --------------------------------------------------------------------------------------------
+def _fleet(context: str) -> Fleet:
+    clusters = [Cluster(name, Path(f"/{name}.yaml"), name if context else "") for name in ("hub", "lab-a")]
+    return Fleet(
+        clusters[0], {"lab-a": clusters[1]}, "https://hub:6443", "registry:5000", Images("a:1", "b:1")
+    )
+
+
+def test_what_to_type_next_works_where_there_is_no_kubectl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("demo.__main__.tool", lambda name: ("/cache/kubernetes", name))
+    said = looking_around(_fleet(""), 1.0)
+    assert "/cache/kubernetes kubectl get efm" in said
+    assert "KUBECONFIG=/lab-a.yaml /cache/kubernetes kubectl get efd" in said
+
+
+def test_what_to_type_next_names_the_contexts_of_a_users_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("demo.__main__.tool", lambda name: (f"/usr/bin/{name}",))
+    said = looking_around(_fleet("named"), 1.0)
+    assert "\n    kubectl --context hub get efm" in said
+    assert "kubectl --context lab-a get efd" in said
+    assert "explain model digits -n vision --context hub" in said
+    assert "same variables" in said
