@@ -141,9 +141,13 @@ class Fleet:
         cluster = self.sites[site]
         STATE.mkdir(parents=True, exist_ok=True)
         values = STATE / f"{site}.yaml"
-        if not self.joined(site):
+        joined = self.joined(site)
+        if not joined or not values.exists():  # another checkout may have joined it
+            replace = ("--replace",) if joined else ()
             values.write_text(
-                self.hub.edgefleet("site", "token", site, "--server", self.hub_server, "-o", "values")
+                self.hub.edgefleet(
+                    "site", "token", site, "--server", self.hub_server, "-o", "values", *replace
+                )
             )
             values.chmod(0o600)
         if cluster is not self.hub:

@@ -13,6 +13,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 def test_a_site_restarted_while_it_is_cut_off_serves_and_catches_up(told: Told) -> None:
+    told.need_links_to_cut()
     site, cluster = list(told.fleet.sites.items())[-1]
     picture = told.story.watcher.look()
     before, failed = picture.sites[site], picture.totals().failed
@@ -54,6 +55,7 @@ def test_a_model_pod_killed_during_a_canary_changes_nothing_about_the_end(told: 
 
 
 def test_the_hub_says_who_is_away_and_does_not_call_that_healthy(told: Told) -> None:
+    told.need_links_to_cut()
     site = list(told.fleet.sites)[-1]
     told.fleet.cut(site)
     try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.clusters import need_full_clusters, scratch
+from support.clusters import need_localkube, scratch
 from support.docs_blocks import Block, command_blocks
 
 from demo import bundles, images, local
@@ -61,7 +61,7 @@ def checkout(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture
 def box() -> Iterator[dict[str, str]]:
     """A fresh cluster with both images, and what the README leaves to its reader."""
-    need_full_clusters()
+    need_localkube()
     local.localkube("up", BOX)
     try:
         local.localkube("registry", "up", "--listen", local.REGISTRY)

@@ -56,7 +56,7 @@ def test_the_reasons_tell_a_failed_self_test_from_failed_traffic(told: Told) -> 
 @pytest.mark.parametrize("name", ["v3", "v4"])
 def test_the_reason_names_what_failed_and_what_serves_again(told: Told, name: str) -> None:
     named = set(re.findall(r"sha256:[0-9a-f]{64}", told.step(name)["reason"]))
-    good = told.step("v2")["sites"]["shop-paris"]["digest"]
+    good = told.step("v2")["sites"][told.canary_site]["digest"]
     assert good in named
     assert len(named) == 2
 
@@ -80,7 +80,7 @@ def test_memory_is_measured(told: Told) -> None:
 def test_the_model_is_stalled_with_both_digests_and_its_spec_is_left_alone(told: Told) -> None:
     model = told.fleet.hub.get(f"/apis/edgefleet.dev/v1alpha1/namespaces/{NAMESPACE}/edgemodels/{MODEL}")
     stalled = condition(model, "Stalled")
-    good = told.step("v2")["sites"]["shop-paris"]["digest"]
+    good = told.step("v2")["sites"][told.canary_site]["digest"]
     bad = model["spec"]["bundle"].partition("@")[2]
     assert stalled["status"] == "True"
     assert stalled["reason"] == "RolledBack"

@@ -31,6 +31,16 @@ class Told:
     fleet: Fleet
     story: Story
 
+    @property
+    def canary_site(self) -> str:
+        """The site that meets each model first."""
+        return next(iter(self.fleet.sites))
+
+    def need_links_to_cut(self) -> None:
+        """Skip where links are not ours."""
+        if not self.fleet.can_cut:
+            pytest.skip("cuts links, and those of clusters somebody named are not ours to cut")
+
     def step(self, name: str) -> dict[str, Any]:
         """A step of the report."""
         found: dict[str, Any] = next(step for step in self.report["steps"] if step["name"] == name)
@@ -41,6 +51,7 @@ class Told:
         version = bundles.next_version()
         name = f"{model}-{version}"
         key = options.pop("key", self.fleet.keys / "demo.key")
+        options = {"plain_http": self.fleet.plain_http, **options}
         self.story.bundles[name] = bundles.build(model, version, key, self.fleet.registry, **options)
         return name
 
@@ -54,6 +65,12 @@ def need_full_clusters() -> None:
     """Skip where full clusters cannot run."""
     if os.geteuid() != 0 and not os.environ.get("HUB_CONTEXT"):
         pytest.skip("full clusters need root (or HUB_CONTEXT and friends, see docs/develop.md)")
+
+
+def need_localkube() -> None:
+    """Skip where localkube cannot make full clusters."""
+    if os.geteuid() != 0:
+        pytest.skip("localkube's full clusters need root")
 
 
 def tell() -> Iterator[Told]:
