@@ -27,7 +27,7 @@ def find(environment: Mapping[str, str]) -> Fleet:
     """
     if missing := [name for name in NEEDED if not environment.get(name)]:
         raise CommandError(f"with clusters of yours, set {', '.join(missing)} too (docs/develop.md)")
-    kubeconfig = Path(environment.get("KUBECONFIG", os.path.expanduser("~/.kube/config")))  # noqa: PTH111 - `~` only
+    kubeconfig = Path(environment.get("KUBECONFIG") or os.path.expanduser("~/.kube/config"))  # noqa: PTH111 - `~` only
     hub = Cluster(environment["HUB_CONTEXT"], kubeconfig, environment["HUB_CONTEXT"])
     sites = {name: Cluster(name, kubeconfig, name) for name in _site_names(environment["SITE_CONTEXTS"])}
     for cluster in (hub, *sites.values()):
