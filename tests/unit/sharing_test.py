@@ -27,7 +27,9 @@ def test_three(): note("three")
 
 def run(folder: Path, files: dict[str, float]) -> dict[str, list[tuple[str, float, float]]]:
     """Run files of three tests each, every one so many seconds long: worker, beginning and end of each by file."""
-    (folder / "pytest.ini").write_text("[pytest]\npython_files = *_test.py\naddopts = --import-mode=importlib\n")
+    (folder / "pytest.ini").write_text(
+        "[pytest]\npython_files = *_test.py\naddopts = --import-mode=importlib\n"
+    )
     (folder / "tests").mkdir()
     (folder / "tests" / "conftest.py").write_text((TESTS / "conftest.py").read_text())
     for name, seconds in files.items():
