@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from edgefleet.core import cohorts, failures, holding, units
+from edgefleet.core import cohorts, failures, holding, targets, units
 from edgefleet.core.cohorts import Evidence
 from edgefleet.core.failures import CATCHING_UP, Ledger
 from edgefleet.core.fleet import Fleet
@@ -66,17 +66,8 @@ def _said(look: Look, before: RolloutStatus, run: Walk, ledger: Ledger) -> Rollo
     )
 
 
-def watch(
-    rollout: RolloutObject,
-    policy: RolloutPolicy,
-    fleet: Fleet,
-    verdicts: Mapping[str, Verdict],
-    now: datetime,
-) -> RolloutStatus:
-    """A completed rollout's status with the sites that failed while catching up, and the cohorts that are held for it.
-
-    `verdicts`: of the sites whose orders belong to the rollout.
-    """
+def watch(rollout: RolloutObject, policy: RolloutPolicy, fleet: Fleet, now: datetime) -> RolloutStatus:
+    """A completed rollout's status with the sites that failed while catching up, and the cohorts that are held for it."""
     ledger = failures.learn(rollout, fleet.views, lambda _view: CATCHING_UP, now, _keys(policy))
     status = rollout.status
     counts = msgspec.structs.replace(status.counts, failed=ledger.total)
@@ -85,7 +76,7 @@ def watch(
         return status
     evidence = Evidence(
         failures=ledger.known,
-        healthy=[view for view in fleet.counted if view.name in verdicts and cohorts.succeeded(view)],
+        healthy=[v for v in fleet.counted if targets.member(v, rollout) and cohorts.succeeded(v)],
         coming=(),
         placed=fleet.counted,
     )
@@ -130,7 +121,8 @@ def _moved(wave: WaveStatus, by: timedelta) -> WaveStatus:
 
 
 def _counts(look: Look, ledger: Ledger, held: frozenset[str]) -> RolloutCounts:
-    tally = Counter(verdict for name, verdict in look.verdicts.items() if name not in held)
+    judged = look.verdicts
+    tally = Counter([judged[name] for name in judged if name not in held] if held else judged.values())
     return RolloutCounts(
         desired=len(look.fleet.counted),
         admitted=tally.total(),

@@ -80,6 +80,11 @@ class Attempts:
         }
 
     @cached_property
+    def superseded(self) -> frozenset[str]:
+        """Rollouts that ended because a newer revision was asked for."""
+        return frozenset(name for name, outcome in self.outcomes.items() if outcome is Outcome.SUPERSEDED)
+
+    @cached_property
     def _by_name(self) -> Mapping[str, RolloutObject]:
         return {item.meta.name: item for item in self.all}
 

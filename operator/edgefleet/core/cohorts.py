@@ -84,7 +84,10 @@ def _by_key(cohorts: Iterable[str]) -> Held:
 
 def is_held(view: SiteView, held: Held) -> bool:
     """Whether a site is in a held cohort by what it is now."""
-    return any(value(view, key) in values for key, values in held.items())
+    for key, values in held.items():  # noqa: SIM110  asked for every site: a generator each time would take half of it
+        if value(view, key) in values:
+            return True
+    return False
 
 
 def succeeded(view: SiteView) -> bool:
@@ -117,7 +120,7 @@ class Evidence:
     coming: Sequence[SiteView]
     """Sites that have neither succeeded nor failed yet, heard or not: told to run the revision, or next to be."""
     placed: Sequence[SiteView]
-    """All sites that count."""
+    """All sites that count; the others are of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +164,11 @@ class _Judge:
         told = dict.fromkeys(cohort for failure in evidence.failures for cohort in failure.cohorts)
         wanted = _by_key([*told, *self.holds])
         failed = {failure.site for failure in evidence.failures}
-        self.members = _members(evidence.placed, wanted)
-        self.healthy = _members((view for view in evidence.healthy if view.name not in failed), wanted)
-        self.coming = _members(evidence.coming, wanted)
+        cohorts_of = {view.name: _among(view, wanted) for view in evidence.placed}
+        self.members = _members(evidence.placed, wanted, cohorts_of)
+        well = [view for view in evidence.healthy if view.name not in failed]
+        self.healthy = _members(well, wanted, cohorts_of)
+        self.coming = _members(evidence.coming, wanted, cohorts_of)
         self.half = len(evidence.placed) / 2
         self.sites = {name for cohort in self.holds for name in self.members[cohort]}
 
@@ -233,14 +238,20 @@ class _Judge:
 _MESSAGE: Final = 1000
 
 
-def _members(views: Iterable[SiteView], wanted: Held) -> Mapping[str, set[str]]:
+def _among(view: SiteView, wanted: Held) -> list[str]:
+    """The cohorts of a site that are among some."""
+    values = [(key, value(view, key)) for key in wanted]
+    return [f"{key}={of_key}" for key, of_key in values if of_key in wanted[key]]
+
+
+def _members(
+    views: Iterable[SiteView], wanted: Held, cohorts_of: Mapping[str, Iterable[str]]
+) -> Mapping[str, set[str]]:
     """Names of the sites in each of these cohorts."""
     found: dict[str, set[str]] = {
         f"{key}={of_key}": set() for key, values in wanted.items() for of_key in values
     }
     for view in views:
-        for key, values in wanted.items():
-            of_key = value(view, key)
-            if of_key in values:
-                found[f"{key}={of_key}"].add(view.name)
+        for cohort in cohorts_of[view.name]:
+            found[cohort].add(view.name)
     return found

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Final
 
 import msgspec
@@ -20,7 +21,7 @@ GO_BACK: Final = "GoBack"
 """Reason of an order that takes a site off what may not be run."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Composer:
     """Writes the orders of one model in one pass."""
 
@@ -30,6 +31,33 @@ class Composer:
     attempts: Attempts
     now: datetime
 
+    @cached_property
+    def _moment(self) -> str:
+        return units.timestamp(self.now)
+
+    @cached_property
+    def _model(self) -> wire.ModelRef:
+        return wire.ModelRef(namespace=self.namespace, name=self.name)
+
+    @cached_property
+    def _servings(self) -> Mapping[str, wire.Serving]:
+        """What each rollout serves by, with as many pods as the spec asks for now."""
+        replicas = self.spec.serving.replicas
+        return {
+            item.meta.name: msgspec.structs.replace(item.spec.serving, replicas=replicas)
+            for item in self.attempts.all
+        }
+
+    @cached_property
+    def _references(self) -> Mapping[str, str]:
+        """Where each rollout's bundle is to be had: a registry corrected in the spec, as long as the digest is the same."""
+        asked = self.spec.bundle
+        digest = revision.bundle_digest(asked)
+        return {
+            item.meta.name: asked if revision.bundle_digest(item.spec.bundle) == digest else item.spec.bundle
+            for item in self.attempts.all
+        }
+
     def offer(self, view: SiteView, rollout: RolloutObject, wave: str, reason: str) -> OrderWrite:
         """An order to run a rollout's revision."""
         frozen, mode = rollout.spec, self._mode(view, rollout)
@@ -38,17 +66,17 @@ class Composer:
             order_version=names.ORDER_VERSION,
             state=State.RUN,
             mode=mode,
-            model=wire.ModelRef(namespace=self.namespace, name=self.name),
+            model=self._model,
             revision=frozen.revision,
             attempt=frozen.attempt,
             bundle=self.reference(rollout),
             variants=frozen.variants,
             image=frozen.image,
-            serving=msgspec.structs.replace(frozen.serving, replicas=self.spec.serving.replicas),
+            serving=self._servings[rollout.meta.name],
             canary=self.canary(view),
             rollout=rollout.meta.name,
             wave=wave,
-            offered_at=units.timestamp(self.now),
+            offered_at=self._moment,
             replaces=self._replaces(view, revision.bundle_digest(frozen.bundle)),
             jurisdictions=self.spec.placement.jurisdictions,
             go_back=back and opening.obeys(view),
@@ -59,7 +87,7 @@ class Composer:
         """The site's order with some fields changed: offered anew, so the site has its full time to answer it."""
         if view.order is None:
             raise ValueError(f"site {view.name} has no order to change")
-        order = msgspec.structs.replace(view.order, offered_at=units.timestamp(self.now), **changes)
+        order = msgspec.structs.replace(view.order, offered_at=self._moment, **changes)
         return write(view, self.namespace, self.name, order, reason)
 
     def leaves_bad(self, view: SiteView, rollout: RolloutObject) -> bool:
@@ -89,9 +117,8 @@ class Composer:
         return Mode.DIRECT if served_well and not failed_here else Mode.CANARY
 
     def reference(self, rollout: RolloutObject) -> str:
-        """Where a rollout's bundle is to be had: a registry corrected in the spec, as long as the digest is the same."""
-        asked, frozen = self.spec.bundle, rollout.spec.bundle
-        return asked if revision.bundle_digest(asked) == revision.bundle_digest(frozen) else frozen
+        """Where a rollout's bundle is to be had now."""
+        return self._references[rollout.meta.name]
 
     def canary(self, view: SiteView) -> wire.Canary:
         """The model's canary settings; agreement with a revision that may not run is nothing to ask for."""

@@ -5,7 +5,7 @@ whatever else differs from its target catches up, at a rate and with a breaker o
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -13,6 +13,7 @@ from typing import Final
 from edgefleet.core import failures, going_back, opening, pacing, targets, units, waves
 from edgefleet.core import order as wire
 from edgefleet.core.attempts import Attempts
+from edgefleet.core.choosing import Choice, Chooser
 from edgefleet.core.composing import GO_BACK, Composer
 from edgefleet.core.decisions import ObjectDelete, OrderWrite
 from edgefleet.core.fleet import Fleet, SiteView
@@ -32,6 +33,8 @@ FREE_REMOVALS: Final = "10%"
 """Share of a model's sites that a change of placement may remove without a person's consent, and always one site."""
 REMOVED_TOGETHER: Final = timedelta(hours=24)
 """Removals of so long count together as long as they are not done."""
+_ADMITTED: Final = Why.ADMITTED
+_FINISHED: Final = frozenset({Verdict.HEALTHY, Verdict.FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +70,28 @@ class Given:
 def plan(given: Given) -> Orders:
     """Compare every order with its site's target."""
     leaving, braked = _leaving(given)
+    chooser = Chooser(given.attempts, given.admitted)
     urgent: list[OrderWrite] = []
     waiting: list[tuple[SiteView, OrderWrite]] = []
     for view in given.fleet.views:
-        if not view.readable or view.name in leaving:
+        if view.name in leaving or not view.readable:
             continue
-        write, can_wait = _for_site(given, view)
-        if write is not None and can_wait:
+        write, can_wait = _for_site(given, view, chooser.choose(view))
+        if write is None:
+            continue
+        if can_wait:
             waiting.append((view, write))
-        elif write is not None:
+        else:
             urgent.append(write)
     broken = _breaker(given)
-    now = given.composer.now
-    heard = [pair for pair in waiting if pair[0].online and opening.may_offer(pair[0], now)]
-    room, changes_in = (0, None) if given.paused or broken or not heard else _room(given, len(heard))
-    writes = {view.name: write for view, write in heard}
-    turns = (view for view, _ in sorted(heard, key=lambda pair: _turn(*pair)))
-    ahead = CATCH_UPS - _catching_up(given) - _patient(given)
-    caught = [writes[view.name] for view in opening.choose(turns, room, ahead, now)]
+    caught, changes_in = ([], None) if given.paused or broken else _caught(given, waiting)
     return Orders(
         writes=(
             *(given.composer.change(view, "Removed", state=State.REMOVE) for view in leaving.values()),
             *urgent,
             *caught,
         ),
-        deletes=removed(given.fleet.views, given.composer.now),
+        deletes=removed(given.fleet.ending, given.composer.now),
         braked=braked,
         broken=broken,
         changes_in=changes_in,
@@ -128,20 +128,16 @@ def forgotten(view: SiteView, order: wire.Order, now: datetime) -> bool:
 # -- one site -----------------------------------------------------------------------------------------
 
 
-def _for_site(given: Given, view: SiteView) -> tuple[OrderWrite | None, bool]:
+def _for_site(given: Given, view: SiteView, choice: Choice) -> tuple[OrderWrite | None, bool]:
     """The order to write for a site, and whether it may wait."""
-    attempts, compose = given.attempts, given.composer
-    running = attempts.running
-    admitted = view.name in given.admitted or (running is not None and targets.member(view, running))
-    target = targets.target(view, attempts, admitted)
-    if view.running is not None and going_back.must_leave(view, view.running, attempts):
-        wave = given.admitted.get(view.name, "")
-        return going_back.order(compose, view, view.running, target, wave), False
+    compose, order, target = given.composer, view.running, choice.target
+    if order is not None and choice.leaves:
+        return going_back.order(compose, view, order, target, given.admitted.get(view.name, "")), False
     if not view.counted or target.rollout is None:
         return None, False
-    if view.running is not None and going_back.matches(view.running, target.rollout):
-        return _adjust(given, view, view.running, target, target.rollout)
-    if target.why is Why.ADMITTED:
+    if order is not None and choice.follows:
+        return _adjust(given, view, order, target, target.rollout)
+    if target.why is _ADMITTED:
         return compose.offer(view, target.rollout, given.admitted.get(view.name, ""), "Admitted"), False
     if target.why is Why.CURRENT:
         return compose.offer(view, target.rollout, failures.CATCHING_UP, "CatchUp"), True
@@ -153,17 +149,17 @@ def _adjust(
 ) -> tuple[OrderWrite | None, bool]:
     """Changes to an order for the right revision: in place, with no new attempt."""
     compose = given.composer
-    finished = given.verdicts[view.name] in (Verdict.HEALTHY, Verdict.FAILED)
+    finished = given.verdicts[view.name] in _FINISHED
     if rollout.spec.direct and order.mode is Mode.CANARY and not finished:
         return compose.change(view, "Direct", mode=Mode.DIRECT), False
-    if target.why is not Why.ADMITTED and compose.leaves_bad(view, rollout):
+    if target.why is not _ADMITTED and compose.leaves_bad(view, rollout):
         back = opening.obeys(view)  # may have got windows, or another agent, since the order was written
         if (order.mode, order.go_back) != (Mode.DIRECT, back):
             return compose.change(view, GO_BACK, mode=Mode.DIRECT, go_back=back), False
     if not finished and (changes := _policy(given, view, order, rollout)):
         return compose.change(view, "Policy", **changes), False
-    left = view.report.active_bundle
-    stuck = view.answered and view.report.stage == Stage.REJECTED and view.report.reason == HUB_BEHIND
+    report, left = view.report, view.report.active_bundle
+    stuck = report.reason == HUB_BEHIND and report.stage == Stage.REJECTED and view.answered
     if stuck and left in given.attempts.digests and order.replaces != left:
         return compose.change(view, "Replaces", replaces=left), False
     if order.jurisdictions != given.spec.placement.jurisdictions:
@@ -201,44 +197,46 @@ def _turn(view: SiteView, write: OrderWrite) -> str:
     return hashlib.sha256(f"{view.name} {write.order.revision}".encode()).hexdigest()
 
 
-def _room(given: Given, wanted: int) -> tuple[int, float | None]:
+def _caught(
+    given: Given, waiting: Sequence[tuple[SiteView, OrderWrite]]
+) -> tuple[list[OrderWrite], float | None]:
+    """Who catches up now, and in how many seconds more may, if it is the pace that keeps some back."""
+    now = given.composer.now
+    heard = [pair for pair in waiting if pair[0].online and opening.may_offer(pair[0], now)]
+    if not heard:
+        return [], None
+    on_it = [
+        view for view, order in given.fleet.running if view.counted and order.wave == failures.CATCHING_UP
+    ]
+    at_work = sum(given.verdicts[view.name] is Verdict.AT_WORK for view in on_it)
+    room, changes_in = _room(given, len(heard), at_work)
+    writes = {view.name: write for view, write in heard}
+    turns = (view for view, _ in sorted(heard, key=lambda pair: _turn(*pair)))
+    ahead = CATCH_UPS - at_work - opening.patient(on_it, given.verdicts)
+    return [writes[view.name] for view in opening.choose(turns, room, ahead, now)], changes_in
+
+
+def _room(given: Given, wanted: int, at_work: int) -> tuple[int, float | None]:
     """Sites that may start to catch up now, and in how many seconds more may, if it is the pace that keeps some back.
 
     `spec.rollout.rate` holds here too: a fleet that comes back at once must not flood the links that it is there for.
     """
     now, current, rate = given.composer.now, given.attempts.current, given.spec.rollout.rate
-    orders = [view.running for view in given.fleet.views if view.running is not None]
-    offered = [order.offered_at for order in orders if order.wave == failures.CATCHING_UP]
+    offered = [order.offered_at for _, order in given.fleet.running if order.wave == failures.CATCHING_UP]
     paces = [pacing.pace(CATCH_UPS, CATCH_UPS_WITHIN, offered, now)]
     if rate is not None and current is not None:
         serving = sum(
-            given.verdicts[view.name] is Verdict.HEALTHY and targets.member(view, current)
-            for view in given.fleet.counted
-            if view.running is not None
+            view.counted
+            and given.verdicts[view.name] is Verdict.HEALTHY
+            and targets.written_for(order, current)
+            for view, order in given.fleet.running
         )
         paces.append(pacing.pace(pacing.per_minute(rate, serving), pacing.MINUTE, offered, now))
-    free = min(wanted, max(0, CATCH_UPS - _catching_up(given)))
+    free = min(wanted, max(0, CATCH_UPS - at_work))
     room = min(free, *(pace.room for pace in paces))
     times = [time for pace in paces if (time := pace.next_at(room)) is not None]
     wait = max((time - now).total_seconds() for time in times) if times and room < free else None
     return room, wait
-
-
-def _catching_up(given: Given) -> int:
-    """Sites at work on an order that no wave admitted."""
-    return sum(
-        view.running is not None
-        and view.running.wave == failures.CATCHING_UP
-        and given.verdicts[view.name] is Verdict.AT_WORK
-        for view in given.fleet.counted
-    )
-
-
-def _patient(given: Given) -> int:
-    """Sites that catch up by themselves once their window opens."""
-    views = given.fleet.counted
-    later = [v for v in views if v.running is not None and v.running.wave == failures.CATCHING_UP]
-    return opening.patient(later, given.verdicts)
 
 
 def _breaker(given: Given) -> str:
@@ -264,10 +262,10 @@ def _breaker(given: Given) -> str:
 
 def _leaving(given: Given) -> tuple[dict[str, SiteView], int]:
     """Sites to be told to remove the model, and how many wait for consent instead."""
-    having = [view for view in given.fleet.views if view.site is not None and view.running is not None]
+    having = [view for view, _ in given.fleet.running if view.site is not None]
     leaving = {view.name: view for view in having if not view.placed}
     # those told before and not yet done count too: sites that leave one by one are as many as those that leave at once
-    told = sum(_removing(view, given.composer.now) for view in given.fleet.views)
+    told = sum(_removing(view, given.composer.now) for view in given.fleet.ending)
     free = max(1, units.at_most(FREE_REMOVALS, len(having) + told))
     if not leaving or len(leaving) + told <= free or _consented(given):
         return leaving, 0

@@ -7,8 +7,6 @@ from edgefleet.core.composing import GO_BACK, Composer
 from edgefleet.core.decisions import OrderWrite
 from edgefleet.core.fleet import SiteView
 from edgefleet.core.order import State
-from edgefleet.core.seen import RolloutObject
-from edgefleet.core.statuses import Outcome
 from edgefleet.core.targets import Target, Why
 
 
@@ -16,13 +14,11 @@ def must_leave(view: SiteView, order: wire.Order, attempts: Attempts) -> bool:
     """Whether an order names what may not be run: banned, refused here, or superseded before it served."""
     if attempts.banned(order.revision, order.attempt):
         return True
-    named = attempts.named(order.rollout)
-    if named is None:
-        return False
-    if targets.refuses(view, named, attempts):
+    served = view.report.active_revision == order.revision
+    if not served and order.rollout in attempts.superseded and attempts.current is not None:
         return True
-    superseded = attempts.outcomes[named.meta.name] is Outcome.SUPERSEDED
-    return superseded and view.report.active_revision != order.revision and attempts.current is not None
+    named = attempts.named(order.rollout)
+    return named is not None and targets.refuses(view, named, attempts)
 
 
 def order(
@@ -31,16 +27,8 @@ def order(
     """Rewrite an order at once, away or not: to what is good, or to leave alone what serves."""
     if target.rollout is None:
         return compose.change(view, "Kept", state=State.KEEP)
-    if matches(before, target.rollout):
+    if targets.written_for(before, target.rollout):
         return None
     if target.why is Why.ADMITTED:
         return compose.offer(view, target.rollout, wave, "Admitted")
     return compose.offer(view, target.rollout, failures.CATCHING_UP, GO_BACK)
-
-
-def matches(order: wire.Order, rollout: RolloutObject) -> bool:
-    return (order.revision, order.attempt, order.rollout) == (
-        rollout.spec.revision,
-        rollout.spec.attempt,
-        rollout.meta.name,
-    )

@@ -13,6 +13,7 @@ from edgefleet.core.waves import Hold, Look
 
 NAMED: Final = 3
 """Sites or cohorts a message names."""
+_HELD: Final = Verdict.HELD
 COHORT_HELD: Final = "CohortHeld"
 RATE_LIMITED: Final = "RateLimited"
 
@@ -69,12 +70,9 @@ def who_acts(status: WaveStatus, expected: int) -> str:
 
 def who_works(look: Look, busy: Sequence[SiteView], working: int, shut: Sequence[SiteView]) -> str:
     """The sites that are not done: at work, held at their own side, waiting for windows."""
-    patient = [view for view in busy if opening.waits(view, look.verdicts[view.name])]
-    held = [
-        view
-        for view in busy
-        if look.verdicts[view.name] is Verdict.HELD and view.report.reason not in window.WAITING
-    ]
+    waiting = [view for view in busy if look.verdicts[view.name] is _HELD]
+    patient = [view for view in waiting if view.report.reason in window.WAITING]
+    held = [view for view in waiting if view.report.reason not in window.WAITING]
     active = len(busy) - len(held) - len(patient) + working
     windows = [opening.told(patient, shut)] if patient or shut else []
     if held and not active:

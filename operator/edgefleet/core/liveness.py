@@ -1,7 +1,10 @@
 """Whether a site is heard. Only the hub's clock counts: a site's own may say anything."""
 
+import functools
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from edgefleet.core import units
 from edgefleet.core.seen import LeaseSeen, SiteObject
@@ -12,9 +15,10 @@ BEATS_TO_ANSWER: Final = 5
 """A site that beats but says nothing about its order for so many beats is unresponsive."""
 MAX_SKEW: Final = timedelta(minutes=5)
 _DEFAULT: Final = SiteSpec()
+_ONLINE: Final = Connectivity.ONLINE
 
 
-class Liveness(NamedTuple):
+class Liveness(msgspec.Struct, frozen=True, gc=False):
     """Whether a site is heard, and in how many seconds its silence alone would change that."""
 
     connectivity: Connectivity
@@ -33,7 +37,7 @@ def judge(site: SiteObject, operator_started: datetime, now: datetime) -> Livene
     offline_after = units.duration(spec.heartbeat.offline_after)
     age = (now - heard).total_seconds()
     if age < offline_after:
-        return Liveness(Connectivity.ONLINE, offline_after - age)
+        return Liveness(_ONLINE, offline_after - age)
     uptime = (now - operator_started).total_seconds()
     if uptime < offline_after:
         return Liveness(_before(site), offline_after - uptime)
@@ -50,7 +54,12 @@ def spec_of(site: SiteObject) -> SiteSpec:
 
 def answer_within(site: SiteObject) -> timedelta:
     """How long an Online site may say nothing about an order before it counts as unresponsive."""
-    return timedelta(seconds=BEATS_TO_ANSWER * units.duration(spec_of(site).heartbeat.interval))
+    return _beats_to_answer(spec_of(site).heartbeat.interval)
+
+
+@functools.lru_cache(maxsize=256)
+def _beats_to_answer(interval: str) -> timedelta:
+    return timedelta(seconds=BEATS_TO_ANSWER * units.duration(interval))
 
 
 def skew(site: SiteObject) -> timedelta | None:

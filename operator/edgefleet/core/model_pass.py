@@ -128,7 +128,7 @@ class _Pass:
         self.spec = spec
         self.now = now
         self.fleet = fleet.survey(seen, spec, now)
-        self.verdicts = {view.name: judge(view, now) for view in self.fleet.views if view.running is not None}
+        self.verdicts = {view.name: judge(view, now) for view, _ in self.fleet.running}
 
     def reason(self) -> Reasoning:
         """Start an attempt, or move the present one and bring every order to its target."""
@@ -194,18 +194,19 @@ class _Pass:
         running = settled.running
         if running is None:
             return None
+        counted = self.fleet.counted
+        suspects = targets.suspects(counted, running, settled)
+        held = frozenset(view.name for view in suspects if targets.held(view, running, settled))
+        failed = frozenset(view.name for view in suspects if targets.failed(view, running, settled))
+        older = [v for v in counted if targets.superseded_here(v, settled)] if settled.superseded else []
         return Look(
             rollout=running,
             policy=self.spec.rollout,
             fleet=self.fleet,
             verdicts=self._members(running),
-            refusing=frozenset(
-                view.name for view in self.fleet.counted if targets.refuses(view, running, settled)
-            ),
-            held=frozenset(view.name for view in self.fleet.counted if targets.held(view, running, settled)),
-            first=frozenset(
-                view.name for view in self.fleet.counted if targets.superseded_here(view, settled) is not None
-            ),
+            refusing=failed | held,
+            held=held,
+            first=frozenset(view.name for view in older),
             offers=intent.course is Course.FOLLOW,
             paused=self._paused(settled),
             now=self.now,
@@ -213,8 +214,11 @@ class _Pass:
 
     def _members(self, rollout: RolloutObject) -> dict[str, Verdict]:
         """Verdicts of the sites that count and whose orders belong to a rollout."""
-        counted = self.fleet.counted
-        return {view.name: self.verdicts[view.name] for view in counted if targets.member(view, rollout)}
+        return {
+            view.name: self.verdicts[view.name]
+            for view, order in self.fleet.running
+            if view.counted and targets.written_for(order, rollout)
+        }
 
     def _paused(self, found: Attempts) -> bool:
         newest = found.newest
@@ -226,7 +230,7 @@ class _Pass:
             if item is settled.running and advance is not None:
                 yield attempts.with_status(item, advance.status)
             elif item is settled.current:
-                watched = advancing.watch(item, self.spec.rollout, self.fleet, self._members(item), self.now)
+                watched = advancing.watch(item, self.spec.rollout, self.fleet, self.now)
                 yield attempts.with_status(item, watched)
             else:
                 yield item
@@ -290,6 +294,6 @@ class _Pass:
             waits.append(hold.changes_in)
         if intent.course is Course.CHECKING:
             waits.append(REGISTRY_RETRY)
-        if any(view.running is not None and not view.answered and view.online for view in self.fleet.counted):
+        if any(view.counted and not view.answered and view.online for view, _ in self.fleet.running):
             waits.append(REGISTRY_RETRY)
         return min((wait for wait in waits if wait is not None), default=None)

@@ -6,12 +6,16 @@ begins by itself later, together with all others of that night. So many wait at 
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
 from edgefleet.core import units, window
 from edgefleet.core.fleet import SiteView
 from edgefleet.core.order import Stage
 from edgefleet.core.verdict import Verdict
 from edgefleet.core.window import NO_WINDOWS
+
+_HELD: Final = Verdict.HELD
+_HEALTHY: Final = Verdict.HEALTHY
 
 
 def may_offer(view: SiteView, now: datetime) -> bool:
@@ -32,16 +36,10 @@ def choose(views: Iterable[SiteView], most: int, ahead: int, now: datetime) -> l
     return chosen
 
 
-def waits(view: SiteView, verdict: Verdict) -> bool:
-    """Whether a site has nothing to do but wait for its window, or for a clock it can judge one by."""
-    return verdict is Verdict.HELD and view.report.reason in window.WAITING
-
-
 def patient(views: Iterable[SiteView], verdicts: Mapping[str, Verdict]) -> int:
     """How many sites begin by themselves once their window opens."""
-    return sum(
-        verdicts.get(view.name) is Verdict.HELD and view.report.reason == window.CLOSED for view in views
-    )
+    held = [view for view in views if verdicts.get(view.name) is _HELD]
+    return sum(view.report.reason == window.CLOSED for view in held)
 
 
 def told(members: Sequence[SiteView], shut: Sequence[SiteView]) -> str:
@@ -61,7 +59,7 @@ def looks(views: Iterable[SiteView], verdicts: Mapping[str, Verdict], now: datet
     found = (
         view.windows.looks(now)
         for view in views
-        if view.windows is not NO_WINDOWS and verdicts.get(view.name) is not Verdict.HEALTHY
+        if view.windows is not NO_WINDOWS and verdicts.get(view.name) is not _HEALTHY
     )
     return min((seconds for seconds in found if seconds is not None), default=None)
 

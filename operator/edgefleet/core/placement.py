@@ -47,6 +47,7 @@ class Reason(StrEnum):
     INSUFFICIENT_DISK = "InsufficientDisk"
 
 
+_FITS: Final = Reason.FITS
 _ELSEWHERE: Final = frozenset({Reason.NOT_SELECTED, Reason.JURISDICTION})
 _UNFIT: Final = frozenset({Reason.NO_VARIANT_FITS, Reason.INSUFFICIENT_MEMORY, Reason.INSUFFICIENT_DISK})
 
@@ -66,7 +67,7 @@ class Fit:
     @property
     def eligible(self) -> bool:
         """The site may be offered the model, and is counted."""
-        return self.reason is Reason.FITS
+        return self.reason is _FITS
 
     @property
     def unfit(self) -> bool:
@@ -123,7 +124,8 @@ def judge(site: SiteObject, ask: Asked) -> Fit:
     """
     if ask.selector is None or not matches(ask.selector, site.meta.labels):
         return _NOT_SELECTED
-    return _abroad(site, ask) or _absent(site) or _unfit(inventory(site), ask) or FITS
+    abroad = _abroad(site, ask) if ask.jurisdictions else None
+    return abroad or _absent(site) or _unfit(inventory(site), ask) or FITS
 
 
 def inventory(site: SiteObject) -> Inventory | None:
@@ -133,8 +135,6 @@ def inventory(site: SiteObject) -> Inventory | None:
 
 
 def _abroad(site: SiteObject, ask: Asked) -> Fit | None:
-    if not ask.jurisdictions:
-        return None
     if isinstance(site.spec, SpecError):  # a spec of a newer version must not take the model away
         return Fit(Reason.INVALID_SPEC, f"its jurisdiction is not known: {site.spec.message}")
     here = site.spec.jurisdiction
@@ -168,7 +168,11 @@ def _absent(site: SiteObject) -> Fit | None:
 
 def choose(ask: Asked, found: Inventory | None) -> VariantNeeds | None:
     """The variant a site would take, as far as the hub knows it; None: none of them, or they are not known."""
-    return next((item for item in ask.variants if _runs(item, ask, found or _NOTHING_KNOWN)), None)
+    has = found or _NOTHING_KNOWN
+    for item in ask.variants:
+        if _runs(item, ask, has):
+            return item
+    return None
 
 
 def _unfit(found: Inventory | None, ask: Asked) -> Fit | None:
@@ -199,10 +203,13 @@ def _room(ask: Asked, found: Inventory) -> int:
 
 def _runs(variant: VariantNeeds, ask: Asked, found: Inventory) -> bool:
     """Whether nothing is lacking; asked for every site, so it makes no words."""
+    if 0 < _room(ask, found) < variant.memory_bytes:
+        return False
     have = found.cpu_features
-    return not 0 < _room(ask, found) < variant.memory_bytes and (
-        not have or all(name in have or not name.startswith(TOLD_FEATURES) for name in variant.cpu_features)
-    )
+    for name in variant.cpu_features if have else ():
+        if name not in have and name.startswith(TOLD_FEATURES):
+            return False
+    return True
 
 
 def _lacking(variant: VariantNeeds, ask: Asked, found: Inventory) -> str:
@@ -232,7 +239,8 @@ def matches(selector: Selector, labels: Mapping[str, str]) -> bool:
     for key, value in selector.match_labels.items():
         if labels.get(key) != value:
             return False
-    return all(_meets(expression, labels) for expression in selector.match_expressions)
+    expressions = selector.match_expressions
+    return not expressions or all(_meets(expression, labels) for expression in expressions)
 
 
 def unmet(selector: Selector, labels: Mapping[str, str]) -> str:

@@ -90,6 +90,22 @@ class OrderObject:
     report: ReportSeen
     reported: datetime | None = None
     """When the agent last wrote the status, by the hub's clock (`managedFields[].time`)."""
+    readable: wire.Order | None = field(init=False, repr=False, compare=False)
+    """The order; None: it cannot be read."""
+    running: wire.Order | None = field(init=False, repr=False, compare=False)
+    """The order, if it says to run something."""
+    answered: bool = field(init=False, repr=False, compare=False)
+    """The report answers the live order, not an earlier one or one of an earlier life."""
+
+    def __post_init__(self) -> None:
+        """Find out once what every pass asks of every order."""
+        readable = self.order if isinstance(self.order, wire.Order) else None
+        runs = readable is not None and readable.state is wire.State.RUN
+        meta, said = self.meta, self.report.order
+        answered = said is not None and said.uid == meta.uid and said.generation == meta.generation
+        object.__setattr__(self, "readable", readable)
+        object.__setattr__(self, "running", readable if runs else None)
+        object.__setattr__(self, "answered", answered)
 
 
 @dataclass(frozen=True, slots=True)

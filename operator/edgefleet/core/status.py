@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import Final
 
 import msgspec
 
@@ -21,6 +22,8 @@ from edgefleet.core.verdict import Verdict
 from edgefleet.core.waves import Hold
 
 ACCEPTED = "Accepted"
+_HEALTHY: Final = Verdict.HEALTHY
+_UNREACHABLE: Final = Verdict.UNREACHABLE
 _ENDED_BADLY = (Outcome.ROLLED_BACK, Outcome.ABORTED)
 
 
@@ -182,28 +185,22 @@ def ended_badly(rollout: RolloutObject, outcome: Outcome, attempts: Attempts) ->
 
 def _sites(facts: Facts) -> SiteCounts:
     wanted = facts.intent.wanted.revision
-    last = facts.attempts.last_of(wanted)
-    tally: Counter[str] = Counter()
-    for view in facts.fleet.counted:
-        judged = facts.verdicts.get(view.name)
-        if judged is Verdict.HEALTHY:
-            tally["healthy"] += 1
-            tally["updated"] += view.running is not None and view.running.revision == wanted
-        elif judged is Verdict.BLOCKED:
-            tally["blocked"] += 1
-        if not view.online or judged is Verdict.UNREACHABLE:
-            tally["unreachable"] += 1
-        if last is None:
-            continue
-        if targets.failed(view, last, facts.attempts):
-            tally["failed"] += 1
-        if targets.held(view, last, facts.attempts):
-            tally["held"] += 1
+    last, attempts = facts.attempts.last_of(wanted), facts.attempts
+    verdicts, counted = facts.verdicts, facts.fleet.counted
+    tally = Counter([verdicts.get(view.name) for view in counted])
+    healthy = [view for view in counted if verdicts.get(view.name) is _HEALTHY]
+    unheard = [v for v in counted if not v.online and verdicts.get(v.name) is not _UNREACHABLE]
+    suspects = targets.suspects(counted, last, attempts) if last is not None else ()
     return SiteCounts(
-        desired=len(facts.fleet.counted),
+        desired=len(counted),
+        updated=sum(view.running is not None and view.running.revision == wanted for view in healthy),
+        healthy=len(healthy),
+        unreachable=tally[_UNREACHABLE] + len(unheard),
+        failed=sum(last is not None and targets.failed(view, last, attempts) for view in suspects),
+        held=sum(last is not None and targets.held(view, last, attempts) for view in suspects),
+        blocked=tally[Verdict.BLOCKED],
         unfit=len(facts.fleet.unfit),
         quarantined=len(facts.fleet.quarantined),
-        **tally,
     )
 
 

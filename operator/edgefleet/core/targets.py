@@ -4,14 +4,17 @@ Rollback, supersede, undo, late joiners and returning sites are all this functio
 only who is admitted.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from enum import StrEnum
+from typing import Final
+
+import msgspec
 
 from edgefleet.core import cohorts, revision, verdict
+from edgefleet.core import order as wire
 from edgefleet.core.attempts import Attempts
 from edgefleet.core.fleet import SiteView
 from edgefleet.core.seen import RolloutObject
-from edgefleet.core.statuses import Outcome
 
 
 class Why(StrEnum):
@@ -23,8 +26,11 @@ class Why(StrEnum):
     NO_GOOD_REVISION = "NoGoodRevision"
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+_ADMITTED: Final = Why.ADMITTED
+_CURRENT: Final = Why.CURRENT
+
+
+class Target(msgspec.Struct, frozen=True, gc=False):
     """What a site should run; no rollout: nothing better than what it runs now."""
 
     rollout: RolloutObject | None
@@ -35,23 +41,37 @@ def target(view: SiteView, attempts: Attempts, admitted: bool) -> Target:
     """Choose for one site. `admitted`: to a wave of the running rollout, now or before."""
     running = attempts.running
     if running is not None and admitted and not refuses(view, running, attempts):
-        return Target(running, Why.ADMITTED)
+        return Target(running, _ADMITTED)
     if running is not None and (held := superseded_here(view, attempts)) is not None:
         return Target(held, Why.SUPERSEDED)
     for good in attempts.good:
         if not refuses(view, good, attempts):
-            return Target(good, Why.CURRENT)
+            return Target(good, _CURRENT)
     return Target(_serving(view, attempts), Why.NO_GOOD_REVISION)
 
 
-def member(view: SiteView, rollout: RolloutObject) -> bool:
-    """Whether a site's order was written for a rollout: membership lives in the orders."""
+def member(view: SiteView, rollout: RolloutObject | None) -> bool:
+    """Whether a site's order was written for a rollout, if there is one: membership lives in the orders."""
     order = view.running
+    return rollout is not None and order is not None and written_for(order, rollout)
+
+
+def written_for(order: wire.Order, rollout: RolloutObject) -> bool:
+    """Whether an order is a rollout's: by its name, its revision and its attempt."""
+    spec = rollout.spec
     return (
-        order is not None
-        and order.rollout == rollout.meta.name
-        and (order.revision, order.attempt) == (rollout.spec.revision, rollout.spec.attempt)
+        order.rollout == rollout.meta.name
+        and order.revision == spec.revision
+        and order.attempt == spec.attempt
     )
+
+
+def suspects(views: Sequence[SiteView], rollout: RolloutObject, attempts: Attempts) -> Sequence[SiteView]:
+    """Those of some sites that may refuse a revision, so that the others need not be asked."""
+    if rollout.meta.name in attempts.held:
+        return views
+    blamed = attempts.failed_sites[rollout.meta.name]
+    return [view for view in views if view.report.refused or view.name in blamed]
 
 
 def refuses(view: SiteView, rollout: RolloutObject, attempts: Attempts) -> bool:
@@ -90,8 +110,10 @@ def failed(view: SiteView, rollout: RolloutObject, attempts: Attempts) -> bool:
 def superseded_here(view: SiteView, attempts: Attempts) -> RolloutObject | None:
     """The superseded rollout whose revision serves here by order and report, as long as nothing is held against it."""
     order = view.running
-    found = attempts.named(order.rollout) if order is not None else None
-    if order is None or found is None or attempts.outcomes[found.meta.name] is not Outcome.SUPERSEDED:
+    if order is None or order.rollout not in attempts.superseded:
+        return None
+    found = attempts.named(order.rollout)
+    if found is None:
         return None
     here = view.report.active_revision == order.revision == found.spec.revision
     good = not attempts.banned(order.revision, order.attempt) and not refuses(view, found, attempts)

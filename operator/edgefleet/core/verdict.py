@@ -30,6 +30,8 @@ class Verdict(StrEnum):
     """Not heard, or silent about its order for five beats."""
 
 
+_HEALTHY: Final = Verdict.HEALTHY
+_SERVING: Final = Stage.SERVING
 _STANDING: Final[dict[str, Verdict]] = {
     Stage.BLOCKED: Verdict.BLOCKED,
     Stage.REJECTED: Verdict.BLOCKED,
@@ -46,20 +48,20 @@ def judge(view: SiteView, now: datetime) -> Verdict:
     A refusal names revision and attempt itself, so it counts whichever order the report answers. Success counts only
     for the live order.
     """
-    order = view.running
+    order, report = view.running, view.report
     if order is None:
         return Verdict.BLOCKED
-    if view.report.refused and refusal(view.report, order.revision, order.attempt) is not None:
+    if report.refused and refusal(report, order.revision, order.attempt) is not None:
         return Verdict.FAILED
-    if not view.online or _unresponsive(view, order, now):
+    if not view.online:
         return Verdict.UNREACHABLE
     if not view.answered:
-        return Verdict.AT_WORK
-    if serves(view.report, order.revision):
-        return Verdict.HEALTHY
-    if view.report.reason in window.WAITING:
+        return Verdict.UNREACHABLE if _unresponsive(view, order, now) else Verdict.AT_WORK
+    if serves(report, order.revision):
+        return _HEALTHY
+    if report.reason in window.WAITING:
         return _by_its_window(view)
-    return _STANDING.get(view.report.stage, Verdict.AT_WORK)
+    return _STANDING.get(report.stage, Verdict.AT_WORK)
 
 
 def _by_its_window(view: SiteView) -> Verdict:
@@ -72,7 +74,7 @@ def _by_its_window(view: SiteView) -> Verdict:
 def serves(report: ReportSeen, revision: str) -> bool:
     """Whether a report says that a revision serves and is ready."""
     return (
-        report.stage == Stage.SERVING
+        report.stage == _SERVING
         and report.active_revision == revision
         and conditions.status_of(report.conditions, conditions.READY) == conditions.TRUE
     )
@@ -87,6 +89,6 @@ def refusal(report: ReportSeen, revision: str, attempt: int) -> wire.Refusal | N
 
 
 def _unresponsive(view: SiteView, order: wire.Order, now: datetime) -> bool:
-    if view.answered or view.site is None:
+    if view.site is None:
         return False
     return now - units.instant(order.offered_at) > liveness.answer_within(view.site)

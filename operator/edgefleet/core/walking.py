@@ -42,7 +42,7 @@ class Walk:
         self.next_at: datetime | None = None
         """When the rate lets another site in; None: it keeps nobody back."""
         # those about to go back because they are held are at work until they are told
-        self.in_flight = sum(verdict is Verdict.AT_WORK for verdict in look.verdicts.values())
+        self.in_flight = Counter(look.verdicts.values())[Verdict.AT_WORK]
         self.patient = opening.patient(look.fleet.counted, look.verdicts)
         """Sites that begin by themselves once their window opens."""
 
@@ -75,9 +75,10 @@ class Walk:
 
     def count(self, ledger: Ledger) -> None:
         """Bring every wave's numbers up to date, before anything is moved by them."""
+        verdicts, held, members = self.look.verdicts, self.held, self.members
         for view in self.look.fleet.counted:
-            if view.name in self.look.verdicts and view.name not in self.held:
-                self.members[self.wave_of(view)].append(view)
+            if view.name in verdicts and view.name not in held:
+                members[self.wave_of(view)].append(view)
         excused = limiting.newly_excused(self.look, ledger, self.ruling)
         for wave in self.waves:
             self._keep(wave, self._counted(wave, ledger, excused))
@@ -108,7 +109,7 @@ class Walk:
         if before is None and not members and not new_failures:
             return None
         base = before or self._started(wave)
-        tally = Counter(self.look.verdicts[view.name] for view in members)
+        tally = Counter([self.look.verdicts[view.name] for view in members])
         failed, held = base.failed + new_failures, base.held + excused.get(wave.name, 0)
         gone = failed - held - tally[Verdict.FAILED]
         return msgspec.structs.replace(
@@ -154,11 +155,12 @@ class Walk:
     def _candidates(self, wave: Wave) -> list[SiteView]:
         """Sites that may still be admitted to a wave, in order: who is heard, has its window, is on a superseded revision."""
         first, now = self.look.first, self.look.now
+        verdicts, refusing = self.look.verdicts, self.look.refusing
         found = [
             view
             for view in self.look.fleet.counted
-            if view.name not in self.look.verdicts
-            and view.name not in self.look.refusing
+            if view.name not in verdicts
+            and view.name not in refusing
             and view.name not in self.held
             and view.readable
             and _selects(wave, view)
@@ -185,16 +187,16 @@ class Walk:
 
     def _healthy(self) -> int:
         """Sites of the rollout on which its revision serves."""
-        verdicts = self.look.verdicts
-        return sum(verdicts[name] is Verdict.HEALTHY for name in verdicts if name not in self.held)
+        verdicts, held = self.look.verdicts, self.held
+        return Counter([verdicts[name] for name in verdicts if name not in held])[Verdict.HEALTHY]
 
     def _judge(
         self, wave: Wave, status: WaveStatus, expected: int, working: int, shut: list[SiteView]
     ) -> tuple[WaveStatus, Hold | None]:
         """Complete, soaking, or why not yet. `shut`: those heard who are offered nothing while their windows are closed."""
-        members = self.members[wave.name]
+        verdicts = self.look.verdicts
         need = units.at_least(wave.min_success, expected)
-        busy = [view for view in members if self.look.verdicts[view.name] not in _DONE]
+        busy = [view for view in self.members[wave.name] if verdicts[view.name] not in _DONE]
         numbers = f"wave {wave.name}: {status.healthy} of {expected} healthy, {need} needed"
         if status.healthy < need:
             status = msgspec.structs.replace(status, soak_started_at=None)
