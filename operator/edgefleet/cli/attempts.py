@@ -236,10 +236,10 @@ def waves(attempt: Attempt) -> Iterator[tuple[object, ...]]:
             coming = "not started" if attempt.outcome else "to come"
             yield (name, f"approved by {approved[name]}" if name in approved else coming, *[""] * 6)
             continue
-        state = "running"
+        state = "ended" if attempt.outcome else "running"
         if wave.get("completedAt"):
             state = f"complete {tables.age(wave['completedAt'])} ago"
-        elif wave.get("soakStartedAt"):
+        elif wave.get("soakStartedAt") and not attempt.outcome:
             state = f"soaking for {tables.age(wave['soakStartedAt'])}"
         counts = (
             wave.get(key) for key in ("limit", "admitted", "healthy", "failed", "blocked", "unreachable")

@@ -234,6 +234,9 @@ def _waiting(found: Reasoning, view: SiteView, wave_of: Mapping[str, str]) -> tu
         return "Waiting", f"for wave {wave}; the rollout is about to start" if wave else because
     target = targets.target(view, found.attempts, admitted=False)
     if target.why is Why.CURRENT and target.rollout is not None:
+        good = target.rollout.spec.revision
+        if view.running is not None and view.running.revision == good:
+            return "Waiting", f"it is on revision {good}, the newest good one; {because}"
         held = found.orders.broken or "its turn comes, so many sites at a time"
-        return "Behind", f"it is to catch up with revision {target.rollout.spec.revision}: {held}"
+        return "Behind", f"it is to catch up with revision {good}: {held}"
     return "Waiting", because

@@ -4,7 +4,8 @@ import copy
 import os
 
 import pytest
-from edgefleet.cli import reading
+from edgefleet.cli import attempts, reading
+from edgefleet.cli.attempts import Attempt
 from edgefleet.cli.reading import Objects
 from edgefleet.core import explaining, forecast, model_pass, names
 from edgefleet.core.decisions import ModelDecision
@@ -183,6 +184,28 @@ def test_sites_that_are_away_refused_or_at_work_say_so() -> None:
         "c": "Away",
     }
     assert "GoldenDisagrees" in stories["a"].message
+
+
+def test_a_site_on_the_newest_good_revision_is_not_called_behind_when_another_one_was_withdrawn() -> None:
+    made = served("ab")
+    for name in "ab":
+        made.fail(2, name)
+    made.hub.edit(bundle=bundle(2), rollout=waves({"name": "first", "limit": 1}, {"name": "rest"}))
+    made.go(12)
+
+    stories = told(made.hub).values()
+    assert sorted(item.standing for item in stories) == ["Refused", "Waiting"]
+    (spared,) = (item for item in stories if item.standing == "Waiting")
+    assert spared.serves == spared.ordered
+    assert f"it is on revision {spared.serves}, the newest good one" in spared.message
+    assert "RolledBack" in spared.message
+
+
+def test_no_wave_of_a_rollout_that_has_ended_is_shown_as_running() -> None:
+    begun = [{"name": "first", "completedAt": "2026-01-01T00:00:00Z"}, {"name": "rest", "admitted": 1}]
+    for outcome, states in (("", ["complete", "running"]), ("RolledBack", ["complete", "ended"])):
+        raw = {"spec": {}, "status": {"outcome": outcome, "waves": begun}}
+        assert [str(row[1]).split()[0] for row in attempts.waves(Attempt(raw, None))] == states
 
 
 def test_a_dump_read_back_explains_the_same() -> None:
