@@ -76,8 +76,8 @@ def _die_at(plan: Path, point: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def lives(plan: Path, be: Callable[[], None]) -> int:
-    """Fork lives until one ends by itself; returns its exit code."""
+def lives(plan: Path, be: Callable[[], None], *, watched: bool = True) -> int:
+    """Fork lives until one ends by itself; returns its exit code. Without `watched` they die only by others' hands."""
     stopped = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -89,7 +89,8 @@ def lives(plan: Path, be: Callable[[], None]) -> int:
         child = os.fork()
         if child == 0:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            watch(plan)
+            if watched:
+                watch(plan)
             be()
             os._exit(0)
         signal.signal(signal.SIGTERM, stop)

@@ -12,10 +12,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from edgefleet.core import fingerprint, names, parse
+from edgefleet import schedule
+from edgefleet.core import fingerprint, names, parse, window
 from edgefleet.core.order import (
     Condition,
     Order,
@@ -27,6 +29,8 @@ from edgefleet.core.order import (
     parse_order,
     to_wire,
 )
+from edgefleet.core.specs import SiteWindows
+from edgefleet.core.window import NO_WINDOWS
 from edgefleet.kube import errors, kinds
 from edgefleet.kube.client import Api, Explicit, Object
 from edgefleet.kube.credentials import Connection
@@ -140,6 +144,8 @@ class Plan:
     """Bundles whose orders are never answered."""
     inventory: Object = field(default_factory=dict)
     """What the site says it is made of, beside the usual."""
+    obeys_windows: bool = False
+    """Whether it begins nothing while its windows are closed, and says so; else it knows nothing of windows."""
 
 
 class FakeAgent:
@@ -161,7 +167,10 @@ class FakeAgent:
         self.policy_generation = 0
         self.fingerprint = ""
         """As the answer to the latest beat had it."""
+        self._windows = NO_WINDOWS
         self._active: dict[str, Order] = {}
+        self._served: set[str] = set()
+        """Revisions it knows: back to them it goes at any time."""
         self._refused: dict[str, list[Refusal]] = {}
         self._reported: dict[str, Object] = {}
         self._task: asyncio.Task[None] | None = None
@@ -199,6 +208,11 @@ class FakeAgent:
         finally:
             await self.rest()
 
+    async def serving(self, order: str) -> str:
+        """The revision it serves by an order; empty: none."""
+        active = self._active.get(order)
+        return active.revision if active else ""
+
     async def rest(self) -> None:
         """Be silent, as when the link is cut."""
         if self._task:
@@ -233,6 +247,10 @@ class FakeAgent:
                 **self.plan.inventory,
             },
         }
+        if self.plan.obeys_windows:
+            listed = msgspec.convert(policy["spec"].get("windows") or {}, SiteWindows)
+            found = self._windows = schedule.evaluate(listed, datetime.now(UTC), "")
+            status["windows"] = {"download": found.download.open, "update": found.update.open}
         await self.api.merge_patch(
             kinds.EDGE_AGENT, self.namespace, names.AGENT, {"status": status}, status=True
         )
@@ -287,6 +305,10 @@ class FakeAgent:
             self._active.pop(name, None)
         elif any((r.revision, r.attempt) == (order.revision, order.attempt) for r in refused):
             stage, reason = Stage.ROLLED_BACK, refused[-1].reason
+        elif order.revision not in self._served and not self._windows.download.open:
+            stage, reason = Stage.WAITING, window.CLOSED
+        elif order.revision not in self._served and not self._windows.update.open:
+            stage, reason = Stage.STAGED, window.CLOSED
         elif digest in self.plan.fails:
             stage, reason = Stage.ROLLED_BACK, self.plan.fails[digest]
             refused.append(
@@ -302,6 +324,7 @@ class FakeAgent:
             stage, reason = Stage.BLOCKED, self.plan.blocked[digest]
         else:
             self._active[name] = order
+            self._served.add(order.revision)
         active = self._active.get(name)
         serving = stage is Stage.SERVING
         before = (self._reported.get(name) or {}).get("conditions") or [{}]

@@ -2,12 +2,15 @@
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any, TypeVar
 
 from typing_extensions import override
 
 T = TypeVar("T")
+_LEAST = 1e-6
+"""Seconds: a wait that is too short for the clock to show it would stop time for ever."""
 
 
 class _Jumping(selectors.DefaultSelector):
@@ -32,6 +35,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     @override
     def time(self) -> float:
         return self._jumping.jumped
+
+    @override
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return super().call_at(max(when, self.time() + _LEAST), callback, *args, context=context)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -1,4 +1,4 @@
-"""Bad weather between an operator and its API server: an HTTP proxy that holds back, drops, ages and refuses.
+"""Bad weather between an API server and its operator or its sites: an HTTP proxy that holds back, drops, ages and refuses.
 
 What it does is within what a real API server, its load balancer and its way may do to a client: events of a watch
 arrive late but in their order (several watches get out of step with each other), a watch breaks in the middle of a
@@ -21,12 +21,16 @@ from typing import Any, Final
 import aiohttp
 import yaml
 from aiohttp import web
+from support.front import Front
 
 LINE: Final = 4 * 1024 * 1024
 AGED: Final = frozenset(
     {"edgesites", "edgedeployments", "edgeagents", "leases", "namespaces", "rolebindings"}
 )
 """Collections a client follows by watch, of which a list may lag behind. Others are read to be up to date."""
+_CARRIED: Final = frozenset(
+    {"Accept", "Authorization", "Content-Type", "User-Agent", "Impersonate-User", "Impersonate-Group"}
+)
 _PASSED_ON: Final = ("Content-Type", "Content-Encoding", "Date", "Retry-After")
 
 
@@ -60,9 +64,15 @@ class Weather:
     ca: Path
     dice: random.Random
     climate: Climate = Climate()
+    front: Front | None = None
+    """For callers with certificates of their own; without one they come without TLS, with a token."""
     calm: bool = True
+    refused_kopf: int = 0
+    """So many watches of kopf are still to be refused as 410, whatever the weather."""
     port: int = 0
     log: Counter[str] = field(default_factory=Counter)
+    _cut: set[str] = field(default_factory=set)
+    _ways: dict[str, set[asyncio.BaseTransport]] = field(default_factory=dict)
     _snapshots: dict[str, deque[tuple[float, int, dict[str, str], bytes]]] = field(default_factory=dict)
     _session: aiohttp.ClientSession | None = None
     _runner: web.AppRunner | None = None
@@ -80,10 +90,10 @@ class Weather:
         )
         app = web.Application(client_max_size=LINE)
         app.router.add_route("*", "/{path:.*}", self._meet)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
-        await site.start()
+        tls = self.front.tls() if self.front is not None else None
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=tls).start()
         self.port = self._runner.addresses[0][1]
         try:
             yield self
@@ -99,6 +109,24 @@ class Weather:
         path.write_text(yaml.safe_dump(config))
         return path
 
+    def cut(self, user: str) -> None:
+        """Hang up on a user, and go on doing so."""
+        self._cut.add(user)
+        for way in self._ways.pop(user, set()):
+            way.abort()  # type: ignore[attr-defined]
+
+    def heal(self, user: str) -> None:
+        """Let a user through again."""
+        self._cut.discard(user)
+
+    def _whom(self, request: web.Request) -> tuple[str, dict[str, str]]:
+        if self.front is None:
+            return "", dict(request.headers)
+        user, headers = self.front.whom(request)
+        if request.transport is not None:
+            self._ways.setdefault(user, set()).add(request.transport)
+        return user, headers
+
     def _happens(self, share: float, what: str) -> bool:
         if self.calm or self.dice.random() >= share:
             return False
@@ -108,17 +136,19 @@ class Weather:
     async def _meet(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         watching = request.query.get("watch") in ("1", "true")
+        user, known = self._whom(request)
+        if user in self._cut:
+            return _hang_up(request)
+        if watching and self.refused_kopf and "kopf" in request.headers.get("User-Agent", ""):
+            self.refused_kopf -= 1
+            return _status(410, "Expired")
         if watching and self._happens(self.climate.too_old, "410"):
-            return self._too_old(request)
+            return self._too_old()
         if self._happens(self.climate.refused, "refused"):
             return self._refuse(request)
         assert self._session is not None
         url = self.server + request.rel_url.raw_path
-        headers = {
-            k: v
-            for k, v in request.headers.items()
-            if k in ("Accept", "Authorization", "Content-Type", "User-Agent")
-        }
+        headers = {k: v for k, v in known.items() if k in _CARRIED}
         sent = self._session.request(
             request.method,
             url,
@@ -140,9 +170,9 @@ class Weather:
         status, passed, whole = self._aged(request, *found)
         return web.Response(status=status, headers=passed, body=whole)
 
-    def _too_old(self, request: web.Request) -> web.Response:
-        """As an event, which is how API servers say it; as a status only to those who need not be kopf."""
-        if self.dice.random() < 0.5 and "kopf" not in request.headers.get("User-Agent", ""):
+    def _too_old(self) -> web.Response:
+        """As an event, which is how API servers say it mostly, or as a status."""
+        if self.dice.random() < 0.5:
             return _status(410, "Expired")
         told = {"type": "ERROR", "object": _status_body(410, "Expired")}
         return web.Response(text=json.dumps(told) + "\n", content_type="application/json")

@@ -41,6 +41,7 @@ def watchers(api: Api, namespace: str, ring: Ring, ring_all: Callable[[], None])
 async def listen(api: Api, namespace: str, ring: Ring) -> None:
     """Let kopf bring news of EdgeDeployments, for ever; it is started again when it ends."""
     while True:
+        over = asyncio.Event()
         tasks = await kopf.spawn_tasks(
             registry=_registry(api, ring),
             settings=_settings(),
@@ -48,10 +49,12 @@ async def listen(api: Api, namespace: str, ring: Ring) -> None:
             standalone=True,
             # kopf would ask who we are, and uid 65532 has no name
             identity=cast(Any, "edgefleet-agent"),
+            stop_flag=over,
         )
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            over.set()  # or kopf would have this process killed, ten minutes later, for not ending
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -5,7 +5,7 @@ costs a link more than the beat itself; a word in between costs a tenth of it.
 """
 
 import asyncio
-import contextlib
+import random
 from typing import Final
 
 from edgefleet.kube import errors
@@ -20,7 +20,9 @@ async def keep_open(api: Api) -> None:
     while True:
         left = QUIET - api.quiet
         if left <= 0:
-            with contextlib.suppress(errors.ApiError):
-                await api.touch()
             left = QUIET
+            try:
+                await api.touch()
+            except errors.ApiError:
+                left *= random.uniform(0.5, 1.0)  # noqa: S311  a fleet that lost its hub must not speak in chorus
         await asyncio.sleep(left)

@@ -241,7 +241,7 @@ class Link:
     async def _compare(self, api: Api, lease: Object, watcher: Watcher) -> None:
         """Find out whether something was missed: a watch may be dead without anybody noticing."""
         told = (lease["metadata"].get("annotations") or {}).get(names.FINGERPRINT)
-        if told is None or not watcher.synced.is_set() or told == self._orders.fingerprint():
+        if told is None or watcher.listing or told == self._orders.fingerprint():
             return
         await self._fetch_policy(api)
         self._agent_now.set()
@@ -291,7 +291,7 @@ class Link:
             except errors.ApiError as error:
                 pause = min(_LONGEST_RETRY, pause * 2)
                 log.info("Agent status not sent", extra={"error": error.message})
-                await asyncio.sleep(pause)
+                await asyncio.sleep(pause * random.uniform(0.7, 1.0))  # noqa: S311  jitter
                 continue
             await self._wait_for_agent_news()
 

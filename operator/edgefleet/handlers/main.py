@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import kopf
 
@@ -18,6 +18,11 @@ from edgefleet.handlers.settings import Settings, SettingsError
 from edgefleet.kube.client import Api
 
 log = logging.getLogger(__name__)
+
+_STEADY: Final = 60.0
+"""Seconds after which doors that stood open so long are opened again as if for the first time."""
+_TRIES: Final = 5
+"""How often in a row doors are opened again that were shut before."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -67,7 +72,33 @@ async def run(settings: Settings) -> None:
 
 
 async def _listen(api: Api, hub: Hub, stop: asyncio.Event) -> None:
-    """Keep kopf's doors open until `stop`; then let the hub's passes end before kopf ends all tasks it finds."""
+    """Keep kopf's doors open until `stop`; then let the hub's passes end before kopf ends all tasks it finds.
+
+    What kopf does not expect of an API server ends it, such as a watch that is refused as 410 instead of by an event. Its
+    doors are opened again, and bring everything anew. Raises RuntimeError when they do not stay open.
+    """
+    loop = asyncio.get_running_loop()
+    asked = asyncio.create_task(stop.wait(), name="stop")
+    pauses, tries = iter(doors.Patience()), 0
+    while True:
+        opened = loop.time()
+        trouble = await _while_open(api, hub, stop, asked)
+        if trouble is None:
+            return
+        if loop.time() - opened > _STEADY:
+            pauses, tries = iter(doors.Patience()), 0
+        tries += 1
+        if tries > _TRIES:
+            raise RuntimeError("kopf has ended") from trouble
+        log.warning("kopf has ended; its doors are opened again", extra={"error": repr(trouble)})
+        await asyncio.wait((asked,), timeout=next(pauses))
+
+
+async def _while_open(
+    api: Api, hub: Hub, stop: asyncio.Event, asked: asyncio.Task[Any]
+) -> BaseException | None:
+    """Open kopf's doors until `asked` is done. Returns what they were shut by if kopf ended before."""
+    over = asyncio.Event()
     tasks = await kopf.spawn_tasks(
         registry=doors.registry(api, hub.models_queue),
         settings=doors.settings(),
@@ -75,18 +106,20 @@ async def _listen(api: Api, hub: Hub, stop: asyncio.Event) -> None:
         standalone=True,
         # kopf would ask who we are, and uid 65532 has no name
         identity=cast(Any, "edgefleet-operator"),
+        stop_flag=over,
     )
     _on_signals(stop)  # kopf has put its own handlers in place of ours
-    asked = asyncio.create_task(stop.wait(), name="stop")
     await asyncio.wait((*tasks, asked), return_when=asyncio.FIRST_COMPLETED)
-    ended = [task for task in tasks if task.done()]
-    await hub.stop()
-    for task in (*tasks, asked):
+    broken = [task.exception() for task in tasks if task.done() and not task.cancelled()]
+    trouble = None if asked.done() else next((error for error in broken if error is not None), None)
+    if trouble is None:
+        await hub.stop()
+    else:
+        over.set()  # or kopf would have this process killed for not ending soon
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, asked, return_exceptions=True)
-    for task in ended:
-        if not task.cancelled() and task.exception():
-            raise RuntimeError("kopf has ended") from task.exception()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return trouble
 
 
 def _on_signals(stop: asyncio.Event) -> None:

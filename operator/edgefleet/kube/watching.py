@@ -113,6 +113,11 @@ class Watcher:
             return now - self._lost
         return self._absence if now - self._returned < GAP else 0.0
 
+    @property
+    def listing(self) -> bool:
+        """Whether a list is under way or due, for which one may have to wait: what is known is old until then."""
+        return not self._version
+
     def relist(self) -> None:
         """Drop the watch and list now: there is evidence that it is dead."""
         self._again.set()
@@ -125,6 +130,7 @@ class Watcher:
             began = loop.time()
             try:
                 if not self._version:
+                    self._again.clear()  # asked for before now, this list will do
                     await self._list()
                 await self._watch_or_relist()
                 failures = 0
