@@ -1,15 +1,17 @@
 """A server that hangs up on silence finds none, and a site makes one connection instead of one a beat."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from edgefleet.agent import keeping
-from edgefleet.kube import kinds
+from edgefleet.kube import errors, kinds
 from edgefleet.kube.client import Api
 from kubernetes.aio.client import Configuration
+from support import virtual
 
 HANGS_UP = 2.0
 BEAT = 2.6
@@ -79,3 +81,32 @@ async def test_a_hub_that_is_away_ends_nothing(monkeypatch: pytest.MonkeyPatch) 
         await asyncio.sleep(0.3)
         assert not keeper.done()
         keeper.cancel()
+
+
+class Gone:
+    """The client of a site whose hub does not answer."""
+
+    def __init__(self, tries: list[float]) -> None:
+        self.tries = tries
+
+    @property
+    def quiet(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def touch(self) -> None:
+        self.tries.append(self.quiet)
+        raise errors.Unreachable("refused")
+
+
+def test_sites_that_lost_their_hub_together_do_not_call_for_it_in_chorus() -> None:
+    tries: list[float] = []
+
+    async def fleet() -> None:
+        keepers = [asyncio.create_task(keeping.keep_open(Gone(tries))) for _ in range(60)]  # type: ignore[arg-type]
+        await asyncio.sleep(15 * 60)
+        for keeper in keepers:
+            keeper.cancel()
+
+    virtual.run(fleet())
+    late = Counter(int(when) for when in tries if when > 10 * 60)
+    assert max(late.values()) <= 12
