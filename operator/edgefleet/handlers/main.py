@@ -1,11 +1,12 @@
 """`edgefleet-operator`: start the hub, open the doors, run until told to stop."""
 
 import asyncio
+import itertools
 import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, cast
 
 import kopf
@@ -77,25 +78,43 @@ async def _listen(api: Api, hub: Hub, stop: asyncio.Event) -> None:
     What kopf does not expect of an API server ends it, such as a watch that is refused as 410 instead of by an event. Its
     doors are opened again, and bring everything anew. Raises RuntimeError when they do not stay open.
     """
-    loop = asyncio.get_running_loop()
     asked = asyncio.create_task(stop.wait(), name="stop")
-    pauses, tries = iter(doors.Patience()), 0
+    again = _Again()
     while True:
-        opened = loop.time()
-        trouble = await _while_open(api, hub, stop, asked)
+        trouble = await _while_open(api, hub, stop, asked, again)
         if trouble is None:
             return
-        if loop.time() - opened > _STEADY:
-            pauses, tries = iter(doors.Patience()), 0
-        tries += 1
-        if tries > _TRIES:
+        if again.pause is None:
             raise RuntimeError("kopf has ended") from trouble
         log.warning("kopf has ended; its doors are opened again", extra={"error": repr(trouble)})
-        await asyncio.wait((asked,), timeout=next(pauses))
+        await asyncio.wait((asked,), timeout=again.pause)
+
+
+class _Again:
+    """When doors that were shut are opened again."""
+
+    def __init__(self) -> None:
+        self.pause: float | None = None
+        """Seconds until then; None: they are not."""
+        self._opened = 0.0
+        self._pauses = self._patience()
+
+    def opened(self) -> None:
+        """Note that they are open."""
+        self._opened = asyncio.get_running_loop().time()
+
+    def shut(self) -> None:
+        """Note that they are not."""
+        if asyncio.get_running_loop().time() - self._opened > _STEADY:
+            self._pauses = self._patience()
+        self.pause = next(self._pauses, None)
+
+    def _patience(self) -> Iterator[float]:
+        return itertools.islice(doors.Patience(), _TRIES)
 
 
 async def _while_open(
-    api: Api, hub: Hub, stop: asyncio.Event, asked: asyncio.Task[Any]
+    api: Api, hub: Hub, stop: asyncio.Event, asked: asyncio.Task[Any], again: _Again
 ) -> BaseException | None:
     """Open kopf's doors until `asked` is done. Returns what they were shut by if kopf ended before."""
     over = asyncio.Event()
@@ -109,13 +128,16 @@ async def _while_open(
         stop_flag=over,
     )
     _on_signals(stop)  # kopf has put its own handlers in place of ours
+    again.opened()
     await asyncio.wait((*tasks, asked), return_when=asyncio.FIRST_COMPLETED)
     broken = [task.exception() for task in tasks if task.done() and not task.cancelled()]
     trouble = None if asked.done() else next((error for error in broken if error is not None), None)
     if trouble is None:
         await hub.stop()
     else:
-        over.set()  # or kopf would have this process killed for not ending soon
+        again.shut()
+        if again.pause is not None:
+            over.set()  # or kopf would kill this process after a while, in which it has to end
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
