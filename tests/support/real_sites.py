@@ -194,7 +194,7 @@ class Town:
                 tasks = [asyncio.create_task(node.run()), *(asyncio.create_task(w.run()) for w in watchers)]
                 for number in range(houses):
                     made._open(number, [environments[s] for s in shorts[number::houses]])
-                await made._joined(120 + 3 * len(shorts))
+                await made._joined(600)
                 fleet.agents |= made.sites  # type: ignore[arg-type]  # what a storm does with them is the same
                 yield made
                 assert not [task for task in tasks if task.done()], "a stand-in has ended"
