@@ -122,7 +122,8 @@ class Story:
         """v2 is canaried while the last site is cut off, which catches up by itself."""
         last = list(self.fleet.sites)[-1]
         first = next(iter(self.fleet.sites))
-        self._narrator.say(f"v2: a better model. The link of {last} is cut while {first} canaries it")
+        meanwhile = f"The link of {last} is cut while" if self.fleet.can_cut else "First"
+        self._narrator.say(f"v2: a better model. {meanwhile} {first} canaries it")
         self._cut(last)
         running = self.release("v2")
         try:
