@@ -27,6 +27,8 @@ def take_off(fleet: Fleet, say: Callable[[str], None]) -> None:
         say(f"{name}: removing the agent and what it serves")
         site.helm("uninstall", "edgefleet-site", "--namespace", AGENT, "--ignore-not-found", "--wait")
         _delete_namespaces(site, AGENT, MODELS, traffic.NAMESPACE)
+        # kept by the chart, because pods that go on serving name them; by now there are none
+        site.kubectl("delete", "priorityclass", "-l", "app.kubernetes.io/instance=edgefleet-site")
     say(f"{fleet.hub.name}: removing the operator")
     fleet.hub.helm("uninstall", "edgefleet", "--namespace", SYSTEM, "--ignore-not-found", "--wait")
     _delete_requests(fleet)
