@@ -40,8 +40,9 @@ def problem(windows: SiteWindows) -> str:
     return ""
 
 
+@functools.lru_cache(maxsize=256)
 def evaluate(windows: SiteWindows, now: datetime, untrusted: str = "") -> Windows:
-    """Look at a site's windows. `untrusted` says why the clock behind `now` is not believed: then none is open.
+    """Look at a site's windows; sites with the same ones are looked at together. `untrusted` says why the clock behind `now` is not believed: then none is open.
 
     Raises ValueError for windows `problem` objects to.
     """

@@ -39,8 +39,6 @@ _MODEL_QUICK: Final = 0.2
 _SITE_PACE: Final = 0.2
 _FLEET_PACE: Final = 2.0
 _LOOK_FOR_CRDS: Final = 2.0
-_SAME_AGAIN: Final = 5.0
-"""Seconds until a pass over a model of which only the time of a report has changed."""
 
 
 class Hub:
@@ -226,15 +224,14 @@ class Hub:
 
     def _order(self, key: Key, before: OrderObject | None, after: OrderObject | None) -> None:
         if before is not None and after is not None and _for_decisions(before) == _for_decisions(after):
-            self._ask_model(after, after=_SAME_AGAIN)  # the site has said the same again, or counted
-            return
+            return  # the site has said the same again, or counted: a soak, which goes by such signs of life, looks by itself
         self.sites_queue.add(site_of(key.namespace))
         self._ask_model(after or before)
 
-    def _ask_model(self, order: OrderObject | None, after: float = 0.0) -> None:
+    def _ask_model(self, order: OrderObject | None) -> None:
         model = model_of(order.meta.name) if order else None
         if model:
-            self.models_queue.add(model, after)
+            self.models_queue.add(model)
 
     def _agent(self, key: Key, before: AgentObject | None, after: AgentObject | None) -> None:
         self.sites_queue.add(site_of(key.namespace))

@@ -103,7 +103,9 @@ class Records:
             lease, agent = self.leases.get(namespace, names.LEASE), self.agents.get(namespace, names.AGENT)
             known = self._whole[site.meta.name] = replace(site, lease=lease, agent=agent)
         windows = self._windows(known.agent, now)
-        return known if windows is known.windows else replace(known, windows=windows)
+        if windows != known.windows:
+            known = self._whole[site.meta.name] = replace(known, windows=windows)
+        return known
 
     def orders_of_model(self, namespace: str, name: str) -> tuple[OrderObject, ...]:
         """All orders of a model."""

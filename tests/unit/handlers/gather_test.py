@@ -1,4 +1,4 @@
-"""Sites with lease and agent are put together once, and again when one of the three has changed."""
+"""Sites with lease and agent are put together once, and again when one of the three or a window has changed."""
 
 from datetime import timedelta
 from typing import Any, cast
@@ -18,6 +18,9 @@ def seen() -> Seen:
         pass
 
     return Seen(cast(Any, None), Changed(quiet, quiet, quiet, quiet, quiet))
+
+
+NIGHT = {"schedule": "0 3 * * *", "duration": "2h", "timeZone": "UTC"}
 
 
 def in_place(raw: dict[str, Any], version: int) -> dict[str, Any]:
@@ -49,3 +52,20 @@ def test_a_site_is_seen_with_its_latest_lease_and_agent(seen: Seen) -> None:
     seen.sites.put(relabelled)
     assert seen.all_sites()[0].meta.labels == {"country": "fr"}
     assert seen.all_sites()[0].lease == later.lease
+
+
+def test_a_site_with_windows_is_put_together_again_only_when_one_opens_or_closes(seen: Seen) -> None:
+    raw = in_place(agent_raw(), 1)
+    raw["spec"]["windows"] = {"update": [NIGHT]}
+    seen.sites.put(site_raw("paris"))
+    seen.agents.put(raw)
+    found = []
+    for hour in (12, 13, 26, 27.5, 28, 29):
+        moment = START.replace(hour=0) + timedelta(hours=hour)
+        seen._now = lambda moment=moment: moment  # type: ignore[misc]
+        found.append(seen.all_sites()[0])
+    noon, later, night, opened, still, closed = found
+    assert noon is later is night, "the same window is closed"
+    assert not noon.windows.update.open
+    assert opened is still and opened.windows.update.open
+    assert not closed.windows.update.open
