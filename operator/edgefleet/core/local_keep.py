@@ -19,8 +19,8 @@ from edgefleet.core.local import (
     StartFetch,
 )
 from edgefleet.core.local_canary import PACE, lists_only, serving_replicas, settled
-from edgefleet.core.local_view import STABLE_GRACE, Outcome, View
-from edgefleet.core.order import Cause, Stage, State
+from edgefleet.core.local_view import Outcome, View
+from edgefleet.core.order import Stage, State
 
 IDLE: Final = 15.0
 """Seconds between looks at a model that is at rest; a change in the cluster wakes the pass at once."""
@@ -97,7 +97,7 @@ def service(view: View) -> Outcome | None:
     )
     revision = best.revision if best is not None else NOTHING
     made = rendering.service(seen.place, seen.namespace, seen.model, revision)
-    return _restoring(Create("Service", made), "the Service is missing")
+    return restoring(Create("Service", made), "the Service is missing")
 
 
 def selector(view: View) -> Outcome | None:
@@ -112,9 +112,8 @@ def selector(view: View) -> Outcome | None:
         return None  # and the newcomer that has just passed waits for all its pods
     chosen = best or (record.served[-1] if record.served else None)
     revision = chosen.revision if chosen is not None else NOTHING
-    body = rendering.select(view.seen.namespace, view.seen.model, revision)
     why = f"the Service selects {view.active}, which was never promoted here"
-    return _restoring(Patch("Service", found.name, body), why)
+    return restoring(lead_to(view, revision), why)
 
 
 def serving_deployment(view: View) -> Outcome | None:
@@ -123,34 +122,19 @@ def serving_deployment(view: View) -> Outcome | None:
     if served is None or view.deployment(view.active) is not None:
         return None
     made = rendering.deployment(view.seen.place, served.order, served.staged, served.order.serving.replicas)
-    return _restoring(Create("Deployment", made), f"the Deployment of {view.active} is missing")
+    return restoring(Create("Deployment", made), f"the Deployment of {view.active} is missing")
 
 
-def _restoring(action: Action, why: str) -> Outcome:
+def lead_to(view: View, revision: str) -> Patch:
+    """Lead callers to a revision; only where there is a Service."""
+    service = view.seen.service
+    if service is None:
+        raise ValueError("a missing Service is made, not changed")
+    return Patch("Service", service.name, rendering.select(view.seen.namespace, view.seen.model, revision))
+
+
+def restoring(action: Action, why: str) -> Outcome:
     return Outcome(Stage.PENDING, "Restoring", why, action, why, requeue=0.0)
-
-
-def relapse(view: View) -> Outcome | None:
-    """Go back from a revision that stopped working while the one before is still there."""
-    best, found = view.fallback(), view.seen.service
-    if best is None or found is None or not view.active:
-        return None
-    refused = view.refusal is not None and view.seen.order is not None and view.order.revision == view.active
-    if refused:
-        body = rendering.select(view.seen.namespace, view.seen.model, best.revision)
-        why = f"go back to {best.revision}"
-        return Outcome(
-            Stage.ROLLED_BACK, "GoingBack", why, Patch("Service", found.name, body), why, requeue=0.0
-        )
-    since = view.unready_since
-    troubles = [pod.trouble for pod in view.pods(view.active) if pod.trouble is not None]
-    outside = any(item.cause is Cause.ENVIRONMENT for item in troubles)
-    if view.active != view.target or since is None or view.now - since < STABLE_GRACE or outside:
-        return None
-    message = (
-        troubles[0].message if troubles else f"no ready pod for {STABLE_GRACE:.0f} s after its promotion"
-    )
-    return view.refuse("NotReadyAfterPromotion", message)
 
 
 # -- cleaning up ------------------------------------------------------------------------------------------
@@ -183,7 +167,8 @@ def _leave(view: View, item: DeploymentSeen) -> Outcome | None:
     if not view.active:  # nothing serves: a newcomer that was given up may go, one that served stays
         return None if view.record.served_as(item.revision) is not None else gone
     if not view.ready(view.active):
-        return None
+        # what is ready may still be wanted back; what is not would only keep a newcomer from its place
+        return gone if view.target and view.cramped and not view.ready(item.revision) else None
     if not lists_only(view.seen.endpoints, view.pods(view.active)):
         return replace(_cleaning(view), message="waiting until callers are led to the new pods only")
     progress, done = settled(view.progress, f"endpoints/{view.active}", view.now)

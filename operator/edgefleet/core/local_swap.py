@@ -51,11 +51,10 @@ def swap(view: View) -> Outcome | None:
 
 def _needed(view: View) -> bool:
     """Whether the newcomer cannot start for want of memory. One that has run here before is past that."""
-    progress, job, target = view.progress, view.job(), view.order.revision
+    progress, target = view.progress, view.order.revision
     if progress.index or progress.step is not None or progress.kills or view.ready(target):
         return False
-    troubles = [pod.trouble for pod in view.pods(target)] + [job.trouble if job is not None else None]
-    return any(trouble is not None and trouble.reason == NO_MEMORY for trouble in troubles)
+    return view.cramped
 
 
 def _tried(view: View) -> bool:

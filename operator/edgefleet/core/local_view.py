@@ -19,6 +19,7 @@ from edgefleet.core.local import (
     Remember,
     Wait,
 )
+from edgefleet.core.local_observe import NO_MEMORY
 from edgefleet.core.local_record import REFUSALS_KEPT, SERVED_KEPT, Record, Served, Staged
 from edgefleet.core.order import (
     CanaryProgress,
@@ -142,6 +143,13 @@ class View:
     def begun(self) -> bool:
         """Whether the order's revision has pods here, or has its self-test."""
         return self.deployment(self.order.revision) is not None or self.job() is not None
+
+    @property
+    def cramped(self) -> bool:
+        """Whether the newcomer's pods, or its self-test, wait for memory."""
+        job, target = self.job(), self.order.revision
+        troubles = [pod.trouble for pod in self.pods(target)] + [job.trouble if job is not None else None]
+        return any(trouble is not None and trouble.reason == NO_MEMORY for trouble in troubles)
 
     @property
     def going_back(self) -> bool:

@@ -11,7 +11,15 @@ from typing import Final
 
 from edgepod.contract import TrafficLease
 
-from edgefleet.core import local_canary, local_install, local_keep, local_outputs, local_report, local_swap
+from edgefleet.core import (
+    local_canary,
+    local_install,
+    local_keep,
+    local_outputs,
+    local_relapse,
+    local_report,
+    local_swap,
+)
 from edgefleet.core.canary import LEASE_FRESH
 from edgefleet.core.local import LocalDecision, LocalSeen, Progress, Remember, Wait
 from edgefleet.core.local_view import Outcome, View
@@ -28,7 +36,7 @@ _RULES: Final = (
     local_keep.serving_deployment,
     local_swap.measured,
     local_swap.undo,
-    local_keep.relapse,
+    local_relapse.relapse,
     local_keep.strangers,
     local_keep.restore_scale,
     local_keep.unreadable,

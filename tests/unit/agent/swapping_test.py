@@ -206,3 +206,39 @@ def test_a_canary_that_once_ran_is_never_swapped_in_unjudged(site: Site) -> None
         site.advance(1.0)
         assert site.ready("aa")
     assert site.selected == "aa"
+
+
+def test_what_passed_once_and_is_down_keeps_no_place_from_a_newcomer_while_nothing_serves() -> None:
+    site = Site()
+    site.give(order("aa", 1, mode=Mode.DIRECT), Behaviour(version=1))
+    site.run()
+    site.give(order("bb", 2, mode=Mode.DIRECT), Behaviour(version=2, fades=True))
+    site.run(until=lambda: site.selected == "bb")
+    site.give(order("cc", 3, mode=Mode.DIRECT), Behaviour(version=3))
+    site.run(
+        until=lambda: site.record.served_as("cc") is not None
+    )  # another order comes just before callers go there
+    site.behaviours["cc"].start = "crash"
+    site.kill_pod("cc")
+    site.room = len(site.pods)
+    assert site.room == 3
+    site.give(order("dd", 4, mode=Mode.DIRECT), Behaviour(version=4))
+    site.run(until=at_rest(site))
+    assert site.selected == "dd"
+    assert "Deployment team-digits-cc is not needed any more" in site.log
+
+
+def test_what_stopped_serving_while_another_is_awaited_is_left_for_the_one_that_still_works() -> None:
+    site = Site()
+    site.give(order("aa", 1, mode=Mode.DIRECT), Behaviour(version=1))
+    site.run()
+    site.give(order("bb", 2, mode=Mode.DIRECT), Behaviour(version=2, fades=True))
+    site.run(until=lambda: site.selected == "bb")
+    site.room = len(site.pods)
+    site.give(order("cc", 3, mode=Mode.DIRECT), Behaviour(version=3))
+    site.run(until=lambda: site.selected == "aa")
+    assert [(item.revision, item.reason) for item in site.record.refused] == [
+        ("bb", "NotReadyAfterPromotion")
+    ]
+    site.run(until=at_rest(site))
+    assert site.selected == "cc"
