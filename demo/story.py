@@ -49,9 +49,9 @@ def edge_model(bundle: Bundle) -> dict[str, Any]:
             },
             "canary": {
                 "steps": [
-                    {"shadow": 100, "duration": "2s"},
+                    {"shadow": 100, "duration": "1s"},
                     {"weight": 20, "duration": "2s"},
-                    {"weight": 50, "duration": "2s"},
+                    {"weight": 50, "duration": "1s"},
                 ],
                 # generous: on a machine that is hub, sites and callers at once, some answers come late
                 "gates": {"maxErrorRate": "20%", "minGolden": "95%", "minRequests": 10},

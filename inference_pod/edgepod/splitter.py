@@ -23,7 +23,8 @@ from edgepod.wire.tensors import Array, WireError
 
 POLL_SECONDS: Final = 1.0
 SHARING_POLL_SECONDS: Final = 0.3
-"""While requests are shared, so that a canary that is stopped, or a next step, is heard of sooner."""
+"""While requests are shared and for `_SOON` afterwards, so that the end of a canary, or its next step, is heard of sooner."""
+_SOON: Final = 3.0
 MAX_SHADOWS: Final = 16
 """Copies under way. More are skipped: shadow work must not pile up before callers' work."""
 MAX_SHADOW_BYTES: Final = 32 * 1024 * 1024
@@ -99,7 +100,7 @@ class Splitter:
                 log.exception(
                     "polling the agent failed"
                 )  # the next lease may be better; without polling there is none
-            sharing = self._lease is not None and time.monotonic() < self._until
+            sharing = time.monotonic() < self._until + _SOON
             await asyncio.sleep(SHARING_POLL_SECONDS if sharing else POLL_SECONDS)
 
     def close(self) -> None:
