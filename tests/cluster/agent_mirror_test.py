@@ -76,6 +76,15 @@ async def test_a_model_at_rest_is_not_written_to(lab: SiteLab) -> None:
     assert after == before
 
 
+async def test_callers_alone_start_no_pass(lab: SiteLab) -> None:
+    await lab.served()
+    lab.kubelet.callers = 1000.0
+    await asyncio.sleep(2)  # the last steps of the installation have been seen
+    before = lab.agent.passes()
+    await asyncio.sleep(5)
+    assert lab.agent.passes() - before <= 2
+
+
 async def test_a_deleted_mirror_comes_back_also_without_the_hub(lab: SiteLab) -> None:
     wanted = await lab.served()
     before = await deployment_uid(lab)

@@ -83,11 +83,24 @@ def _registry(api: Api, ring: Ring) -> kopf.OperatorRegistry:
             expiration=datetime.now(UTC) + timedelta(minutes=10) if token else None,
         )
 
+    said: dict[str, Object] = {}
+
     @kopf.on.event(names.GROUP, names.VERSION, kinds.EDGE_DEPLOYMENT.plural, registry=doors)
-    async def order(name: str | None, **_: Any) -> None:
+    async def order(type: str | None, name: str | None, body: kopf.Body, **_: Any) -> None:
+        before = said.pop(name or "", None)
+        if type != "DELETED":
+            said[name or ""] = now = _said(body)
+            if now == before:
+                return  # only its status: what the last pass wrote, and another would count on and write again
         ring(name or "")
 
     return doors
+
+
+def _said(body: kopf.Body) -> Object:
+    """What an order and its mark say, without what is reported about it."""
+    meta = body["metadata"]
+    return {key: meta.get(key) for key in ("uid", "generation", "labels", "annotations", "deletionTimestamp")}
 
 
 def _settings() -> kopf.OperatorSettings:
