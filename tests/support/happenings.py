@@ -11,7 +11,7 @@ from support.timely import hourly
 
 SITES = ("a", "b", "c", "d", "e", "f", "g", "h")
 NAMES = st.sampled_from(SITES)
-SOME = st.sets(NAMES, max_size=4)
+SOME = st.one_of(st.just(frozenset(SITES)), st.frozensets(NAMES, max_size=4))
 SOCS = st.sampled_from(("x", "y", "z", ""))
 LABELS = st.one_of(
     st.builds(lambda ring: {"ring": ring}, st.sampled_from(("0", "1", "2"))),
@@ -59,36 +59,27 @@ class Happenings(RuleBasedStateMachine):
 
     # -- what a site does -------------------------------------------------------------------------------
 
-    @rule(name=NAMES)
-    def sync(self, name: str) -> None:
-        """A beat with its report."""
-        if name in self.sims:
-            self.sims[name].sync()
+    @rule(names=SOME, does=st.sampled_from(("sync", "tell", "work", "work")))
+    def alone(self, names: frozenset[str], does: str) -> None:
+        """A beat with its report, a report of one that has not heard the latest, or work, with or without a link."""
+        for name in sorted(names & set(self.sims)):
+            getattr(self.sims[name], does)()
 
     @rule(names=SOME)
-    def tell(self, names: set[str]) -> None:
-        """Reports arrive, and what the hub has written since is not heard yet."""
-        for name in names & set(self.sims):
-            self.sims[name].tell()
-
-    @rule(name=NAMES, times=st.integers(1, 3))
-    def work(self, name: str, times: int) -> None:
-        """A site goes on, with or without its link."""
-        for _ in range(times):
-            if name in self.sims:
-                self.sims[name].work()
-
-    @rule(names=SOME)
-    def relapse(self, names: set[str]) -> None:
+    def relapse(self, names: frozenset[str]) -> None:
         """What was promoted stops working, and the sites go back by themselves."""
         for name in names & set(self.sims):
             self.sims[name].relapse()
 
-    @rule(names=SOME, broken=st.booleans())
-    def stumble(self, names: set[str], broken: bool) -> None:
-        """What serves is not ready for a while."""
+    @rule(
+        names=SOME,
+        what=st.sampled_from(("linked", "linked", "blocked", "broken", "quiet", "clock")),
+        so=st.booleans(),
+    )
+    def trouble(self, names: frozenset[str], what: str, so: bool) -> None:
+        """Links are cut, disks fill up, pods stumble, callers go home, batteries run empty; or all is well again."""
         for name in names & set(self.sims):
-            self.sims[name].broken = broken
+            setattr(self.sims[name], what, so)
 
     @rule(name=NAMES)
     def muddle(self, name: str) -> None:
@@ -103,127 +94,109 @@ class Happenings(RuleBasedStateMachine):
 
     # -- what happens to a site ---------------------------------------------------------------------------
 
-    @rule(names=SOME, linked=st.booleans())
-    def link(self, names: set[str], linked: bool) -> None:
-        """Links are cut or healed, of a whole town at times."""
-        for name in names & set(self.sims):
-            self.sims[name].linked = linked
-
-    @rule(names=SOME, blocked=st.booleans())
-    def block(self, names: set[str], blocked: bool) -> None:
-        """Disks fill up or are cleared."""
-        for name in names & set(self.sims):
-            self.sims[name].blocked = blocked
-
-    @rule(names=SOME, quiet=st.booleans())
-    def hush(self, names: set[str], quiet: bool) -> None:
-        """The callers of a site go home, or come back."""
-        for name in names & set(self.sims):
-            self.sims[name].quiet = quiet
-
-    @rule(name=NAMES, labels=LABELS)
-    def relabel(self, name: str, labels: dict[str, str]) -> None:
-        """A person changes labels."""
-        if name in self.hub.sites:
-            self.hub.sites[name]["metadata"]["labels"] = labels
-
-    @rule(name=NAMES, soc=SOCS, firmware=st.sampled_from(("1", "2", "")))
-    def refit(self, name: str, soc: str, firmware: str) -> None:
-        """Another board, or another firmware on it."""
-        if name in self.hub.agents:
-            self.hub.agents[name]["status"].setdefault("inventory", {}).update(soc=soc, firmware=firmware)
-
-    @rule(name=NAMES, jurisdiction=st.sampled_from(("EU", "US", "")))
-    def move(self, name: str, jurisdiction: str) -> None:
-        """A person says under whose law a site is."""
-        if name in self.hub.sites:
-            self.hub.sites[name]["spec"]["jurisdiction"] = jurisdiction
-
-    @rule(name=NAMES, feature=st.booleans())
-    def equip(self, name: str, feature: bool) -> None:
-        """Another box: with what the newer bundles need, or without."""
-        if name in self.hub.agents:
-            found = self.hub.agents[name]["status"].setdefault("inventory", {})
-            found["cpuFeatures"] = ["avx2", *(["avx512_vnni"] if feature else [])]
-
-    @rule(name=NAMES, cordoned=st.booleans())
-    def cordon(self, name: str, cordoned: bool) -> None:
-        """A person sets a site aside."""
-        if name in self.hub.sites:
-            self.hub.sites[name]["spec"]["cordoned"] = cordoned
-
-    @rule(name=NAMES)
-    def flap(self, name: str) -> None:
-        """A site comes and goes until it is too much."""
-        if name in self.hub.sites:
-            stamp = units.timestamp(self.hub.now)
-            flaps = [{"time": stamp, "of": "Connectivity", "mark": str(index)} for index in range(6)]
-            self.hub.sites[name]["status"]["flaps"] = flaps
-
-    @rule(name=NAMES)
-    def release(self, name: str) -> None:
-        """A person releases a site."""
-        if name in self.hub.sites:
-            self.hub.release(name)
-
-    @rule(name=NAMES)
-    def delete_site(self, name: str) -> None:
-        """The EdgeSite goes, its namespace and orders stay."""
-        self.hub.sites.pop(name, None)
-
-    @rule(name=NAMES, labels=LABELS, draw=st.data())
-    def create_site(self, name: str, labels: dict[str, str], draw: st.DataObject) -> None:
-        """A site joins, or the same box comes back."""
-        if name not in self.hub.sites:
-            self.join(name, labels, draw)
-
-    @precondition(lambda self: any(site.refused for site in self.sims.values()))
     @rule(
-        what=st.sampled_from(("relabelled", "deleted", "deleted", "replaced")),
+        name=NAMES,
+        what=st.sampled_from(
+            ("relabel", "relabel", "refit", "move", "equip", "cordon", "cordon", "flap", "release")
+        ),
+        draw=st.data(),
+    )
+    def change(self, name: str, what: str, draw: st.DataObject) -> None:
+        """A person or a screwdriver changes what a site is."""
+        if name in self.hub.sites:
+            getattr(self, what)(name, draw)
+
+    def relabel(self, name: str, draw: st.DataObject) -> None:
+        """Other labels."""
+        self.hub.sites[name]["metadata"]["labels"] = draw.draw(LABELS)
+
+    def refit(self, name: str, draw: st.DataObject) -> None:
+        """Another board, or another firmware on it."""
+        found = {"soc": draw.draw(SOCS), "firmware": draw.draw(st.sampled_from(("1", "2", "")))}
+        self.hub.agents[name]["status"].setdefault("inventory", {}).update(found)
+
+    def move(self, name: str, draw: st.DataObject) -> None:
+        """A person says under whose law a site is."""
+        self.hub.sites[name]["spec"]["jurisdiction"] = draw.draw(st.sampled_from(("EU", "US", "")))
+
+    def equip(self, name: str, draw: st.DataObject) -> None:
+        """Another box: with what the newer bundles need, or without."""
+        found = self.hub.agents[name]["status"].setdefault("inventory", {})
+        found["cpuFeatures"] = ["avx2", *(["avx512_vnni"] if draw.draw(st.booleans()) else [])]
+
+    def cordon(self, name: str, draw: st.DataObject) -> None:
+        """A person sets a site aside, or no longer."""
+        self.hub.sites[name]["spec"]["cordoned"] = draw.draw(st.booleans())
+
+    def flap(self, name: str, _draw: st.DataObject) -> None:
+        """A site comes and goes until it is too much."""
+        stamp = units.timestamp(self.hub.now)
+        flaps = [{"time": stamp, "of": "Connectivity", "mark": str(index)} for index in range(6)]
+        self.hub.sites[name]["status"]["flaps"] = flaps
+
+    def release(self, name: str, _draw: st.DataObject) -> None:
+        """A person releases a site."""
+        self.hub.release(name)
+
+    @rule(name=NAMES, draw=st.data())
+    def come_or_go(self, name: str, draw: st.DataObject) -> None:
+        """An EdgeSite goes, while its namespace and orders stay; or a site joins, or the same box comes back."""
+        if name in self.hub.sites:
+            del self.hub.sites[name]
+        else:
+            self.join(name, draw.draw(LABELS), draw)
+
+    @rule(
+        name=NAMES,
+        then=st.sampled_from(("stays", "relabelled", "cordoned", "deleted", "erased", "replaced")),
         heard=st.booleans(),
         draw=st.data(),
     )
-    def one_that_failed(self, what: str, heard: bool, draw: st.DataObject) -> None:
-        """A site that failed gets other labels, is deleted, or gets another box, before or after the hub hears of it."""
-        name = draw.draw(st.sampled_from(sorted(name for name, site in self.sims.items() if site.refused)))
-        if heard:
-            self.sims[name].tell()
-        if what == "relabelled":
-            self.relabel(name, draw.draw(LABELS))
+    def fail(self, name: str, then: str, heard: bool, draw: st.DataObject) -> None:
+        """A site fails, and what it is changes before or after the hub has heard of that."""
+        site = self.sims.get(name)
+        if site is None or name not in self.hub.sites:
             return
-        self.delete_site(name)
-        if what == "replaced":
+        site.relapse()
+        if site.order is not None and not site.refused:
+            site.bad.add(site.order["bundle"])
+            for _ in range(site.steps):
+                site.work()
+        if heard:
+            site.tell()
+        if then == "relabelled":
+            self.relabel(name, draw)
+        elif then == "cordoned":
+            self.hub.sites[name]["spec"]["cordoned"] = True
+        elif then != "stays":
+            del self.hub.sites[name]
+        if then == "erased":  # with its namespace
+            self.hub.orders.pop(name, None)
+        if then == "replaced":
             del self.sims[name]
-            self.create_site(name, draw.draw(LABELS), draw)
+            self.join(name, draw.draw(LABELS), draw)
 
-    @rule(name=NAMES)
-    def lose_order(self, name: str) -> None:
-        """Somebody deletes an order; the hub writes it anew, as another object."""
-        self.hub.orders.pop(name, None)
+    def lose_orders(self, names: frozenset[str]) -> None:
+        """Somebody deletes orders."""
+        for name in names:
+            self.hub.orders.pop(name, None)
 
     # -- windows --------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.windowed)
-    @rule(name=NAMES, windows=st.sampled_from(WINDOWS), delivered=st.booleans())
-    def give_windows(self, name: str, windows: dict[str, Any], delivered: bool) -> None:
-        """A person changes the windows of a site; the policy goes down at once, or later."""
-        if name in self.hub.sites:
-            self.hub.sites[name]["spec"]["windows"] = windows
-            if delivered:
-                self.hub.deliver(name)
-
-    @precondition(lambda self: self.windowed)
-    @rule(name=NAMES, believed=st.booleans())
-    def clock(self, name: str, believed: bool) -> None:
-        """A battery is empty, or the time was set."""
-        if name in self.sims:
-            self.sims[name].clock = believed
-
-    @precondition(lambda self: self.windowed)
-    @rule(name=NAMES, simple=st.booleans())
-    def swap_agent(self, name: str, simple: bool) -> None:
-        """An agent that knows of no windows, or one that does."""
-        if name in self.sims and name in self.hub.agents:
-            self.sims[name].simple = simple
-            self.hub.agents[name]["status"].pop("windows", None)
-            self.hub.agents[name]["status"] |= {} if simple else {"windows": {}}
+    @rule(
+        name=NAMES,
+        windows=st.sampled_from(WINDOWS),
+        delivered=st.booleans(),
+        simple=st.sampled_from((False, False, True)),
+    )
+    def give_windows(self, name: str, windows: dict[str, Any], delivered: bool, simple: bool) -> None:
+        """A person changes the windows of a site; the policy goes down at once or later, to an agent that knows of windows or not."""
+        if name not in self.hub.sites or name not in self.sims:
+            return
+        self.hub.sites[name]["spec"]["windows"] = windows
+        self.sims[name].simple = simple
+        self.hub.agents[name]["status"].pop("windows", None)
+        self.hub.agents[name]["status"] |= {} if simple else {"windows": {}}
+        if delivered:
+            self.hub.deliver(name)

@@ -2,11 +2,12 @@
 
 from datetime import datetime, timedelta
 
-from edgefleet.core import fleet, model_pass
+from edgefleet.core import fleet, model_pass, units
 from edgefleet.core.decisions import ModelDecision
 from edgefleet.core.order import State
 from edgefleet.core.specs import ModelSpec
 from edgefleet.core.statuses import Outcome, RolloutStatus
+from support import hubs
 from support.hubs import Hub, Raw
 
 FACTS = ("arch", "soc", "firmware")
@@ -144,15 +145,45 @@ def _rate_is_kept(hub: Hub, decision: ModelDecision, offers: Offers) -> None:
         and time > hub.now - timedelta(seconds=60)
         and (site in failed or hub.orders.get(site, {"spec": {"rollout": ""}})["spec"]["rollout"] == name)
     ]
-    healthy = sum(
-        raw["spec"]["rollout"] == name and raw["status"].get("stage") == "Serving"
-        for raw in hub.orders.values()
-    )
-    allowed = min(
-        rate["perMinute"] * rate.get("factor", 2) ** (healthy // rate.get("every", 10)),
-        rate.get("maxPerMinute", 1000),
-    )
+    allowed = _per_minute(hub, rate, name)
     assert len(recent) + len(new) <= allowed, f"{new} after {recent}, {allowed} a minute"
+
+
+def check_catching_up(hub: Hub, decision: ModelDecision) -> None:
+    """Who catches up does so at the rate, and nobody does once too many failed at it."""
+    new = [write for write in decision.orders if write.reason == "CatchUp"]
+    policy = hub.model["spec"].get("rollout", {}) if hub.model is not None else {}
+    if not new:
+        return
+    name = new[0].order.rollout
+    fresh = next((p.status for p in decision.patch_rollouts if p.name == name and p.status is not None), None)
+    before = hub.rollouts[name]["status"]
+    held = {hold["cohort"] for hold in before.get("holds", ())}
+    listed = before.get("failures", ())
+    if fresh is not None:
+        held, listed = {hold.cohort for hold in fresh.holds}, hubs.raw(fresh).get("failures", ())
+    failed = [item for item in listed if not item.get("wave") and held.isdisjoint(item.get("cohorts", ()))]
+    last = policy.get("waves", [{}])[-1]
+    most = {} if {"siteSelector", "limit"} & set(last) else last
+    allowed = units.at_most(most.get("maxFailures", 0), len(hub.sites))
+    assert len(failed) <= allowed, f"{new} though {failed} failed at it, {allowed} may"
+    rate = policy.get("rate")
+    if rate is not None:
+        since = units.timestamp(hub.now - timedelta(seconds=60))
+        orders = [item["spec"] for item in hub.orders.values() if item["spec"]["state"] == "Run"]
+        recent = [spec for spec in orders if not spec["wave"] and spec["offeredAt"] > since]
+        allowed = _per_minute(hub, rate, name)
+        assert len(recent) + len(new) <= allowed, f"{new} catch up after {recent}, {allowed} a minute"
+
+
+def _per_minute(hub: Hub, rate: Raw, name: str) -> int:
+    """Offers a minute, by the most sites that may be healthy."""
+    healthy = sum(
+        item["spec"]["rollout"] == name and item["status"].get("stage") == "Serving"
+        for item in hub.orders.values()
+    )
+    grown = rate["perMinute"] * rate.get("factor", 2) ** (healthy // rate.get("every", 10))
+    return int(min(grown, rate.get("maxPerMinute", 1000)))
 
 
 def the_clock_holds_nobody(hub: Hub, decision: ModelDecision) -> None:

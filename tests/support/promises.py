@@ -111,7 +111,9 @@ def _no_failure_is_missed(hub: Hub, rollouts: list[RolloutObject], statuses: dic
     ):
         known = {failure.site for failure in fresh.failures}
         assert said <= known, f"I8: {newest.meta.name} does not count {said - known}"
-        assert fresh.counts.failed >= len(known), f"I8: {newest.meta.name} counts too few"
+        assert fresh.counts.failed == len(known), (
+            f"I8: {newest.meta.name} counts {fresh.counts.failed} of {known}"
+        )
 
 
 # -- the same from other sides -------------------------------------------------------------------------
@@ -167,32 +169,45 @@ def _withdrawn(decision: ModelDecision) -> set[str]:
 def _offers_fit(hub: Hub, newest: RolloutObject, decision: ModelDecision) -> None:
     """I2: no new offer while as many are in flight as may be."""
     new = [write for write in decision.orders if write.reason == "Admitted"]
-    if not new or hub.model is None:
+    if hub.model is None:
+        return
+    in_flight, patient = _at_work(hub, newest.meta.name)
+    for patch in decision.patch_rollouts:
+        if patch.name == newest.meta.name and patch.status is not None and not patch.status.outcome:
+            said = patch.status.counts.in_flight
+            assert said <= in_flight, f"I2: {said} slots are taken by {in_flight}: who waits gives his back"
+    if not new:
         return
     waves = {wave["name"]: wave for wave in hub.model["spec"].get("rollout", {}).get("waves", ())}
     most = waves.get(new[0].order.wave, {}).get("maxConcurrency", 100)
-    in_flight, patient = 0, 0
-    for name, raw in hub.orders.items():
-        spec, said = raw["spec"], raw["status"]
-        if spec["state"] != "Run" or spec["rollout"] != newest.meta.name or name not in hub.sites:
-            continue
-        site = hub.sites[name]
-        failed = any(item["revision"] == spec["revision"] for item in said.get("refused", ()))
-        silent = (hub.now - units.instant(spec["offeredAt"])).total_seconds() > 600 and not facts.matching(
-            raw
-        )
-        standing = facts.matching(raw) and said.get("stage") in ("Blocked", "Rejected", "RolledBack", "Held")
-        set_aside = facts.set_aside(site) or not facts.placed(hub, name) or facts.unfit(hub, name)
-        idle = facts.matching(raw) and timely.waits(hub, name)
-        here = facts.online(hub, name) and not (
-            facts.healthy(raw) or failed or silent or standing or set_aside
-        )
-        in_flight += here and not idle
-        patient += here and idle and said["reason"] == "WindowClosed"
     assert in_flight + len(new) <= most, f"I2: {len(new)} offers while {in_flight} are in flight, {most} may"
     later = any(timely.shut_for(hub, write.site, kind) for write in new for kind in ("download", "update"))
     assert not later or in_flight + patient + 1 <= most, f"{patient} wait for their windows and {new} too"
     assert not hub.model["spec"].get("paused"), "an offer while paused"
+
+
+def _at_work(hub: Hub, rollout: str) -> tuple[int, int]:
+    """Sites of a rollout that take a slot, and those that wait for their window and give it back."""
+    in_flight, patient = 0, 0
+    for name, raw in hub.orders.items():
+        spec, said = raw["spec"], raw["status"]
+        if spec["state"] != "Run" or spec["rollout"] != rollout or name not in hub.sites:
+            continue
+        matching = facts.matching(raw)
+        key = (spec["revision"], spec["attempt"])
+        refused = [(item["revision"], item["attempt"]) for item in said.get("refused", ())]
+        failed = any(revision == key[0] and attempt >= key[1] for revision, attempt in refused)
+        silent = (hub.now - units.instant(spec["offeredAt"])).total_seconds() > 600 and not matching
+        standing = matching and said.get("stage") in ("Blocked", "Rejected", "RolledBack", "Held")
+        meant = (
+            facts.placed(hub, name) and not facts.set_aside(hub.sites[name]) and not facts.unfit(hub, name)
+        )
+        idle = matching and timely.waits(hub, name)
+        done = facts.healthy(raw) or failed or silent or standing
+        here = facts.online(hub, name) and meant and not done
+        in_flight += here and not idle
+        patient += here and idle and said["reason"] == "WindowClosed"
+    return in_flight, patient
 
 
 def _completion_is_earned(hub: Hub, newest: RolloutObject, wave: WaveStatus) -> None:

@@ -140,14 +140,21 @@ def soaks_stand_on_health(hub: Hub) -> None:
         item["name"]: item for item in (hub.model or {}).get("spec", {}).get("rollout", {}).get("waves", ())
     }
     for raw in hub.rollouts.values():
-        if raw["status"].get("outcome"):
+        if raw["status"].get("outcome") or _stopped(raw):
             continue
         for wave in raw["status"].get("waves", ()):
-            policy = waves.get(wave["name"], {})
+            policy = waves.get(
+                wave["name"], {"approval": True}
+            )  # a wave the spec has no more stands as it stood
             if wave.get("completedAt") or not wave.get("soakStartedAt") or policy.get("approval"):
                 continue
             need = units.at_least(policy.get("minSuccess", "50%"), wave.get("admitted", 0))
             assert wave.get("healthy", 0) >= need, f"I3: {wave} soaks with too few healthy"
+
+
+def _stopped(raw: Raw) -> bool:
+    """Whether a rollout waits for a person because too many failed."""
+    return any(item["reason"] == "MaxFailuresExceeded" for item in raw["status"].get("conditions", ()))
 
 
 def next_opening(hub: Hub) -> float | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from edgefleet.core import model_pass, placement, units, waves
+from edgefleet.core import model_pass, placement, units, walking, waves
 from edgefleet.core.decisions import RolloutCreate
 from edgefleet.core.fleet import SiteView
 from edgefleet.core.model_pass import Reasoning
@@ -81,7 +81,7 @@ def _taken(
             for view in left.values()
             if wave.site_selector is None or placement.matches(wave.site_selector, view.labels)
         ),
-        key=lambda view: (not view.online, view.name not in look.first, view.name),
+        key=lambda view: walking.turn(look, view),
     )
     if wave.limit is None:
         return tuple(candidates)

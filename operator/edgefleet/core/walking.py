@@ -153,8 +153,7 @@ class Walk:
         return self._judge(wave, status, expected, offered + len(online) - len(shut), shut)
 
     def _candidates(self, wave: Wave) -> list[SiteView]:
-        """Sites that may still be admitted to a wave, in order: who is heard, has its window, is on a superseded revision."""
-        first, now = self.look.first, self.look.now
+        """Sites that may still be admitted to a wave, in order."""
         verdicts, refusing = self.look.verdicts, self.look.refusing
         found = [
             view
@@ -165,10 +164,7 @@ class Walk:
             and view.readable
             and _selects(wave, view)
         ]
-        return sorted(
-            found,
-            key=lambda v: (not v.online, not opening.may_offer(v, now), v.name not in first, v.name),
-        )
+        return sorted(found, key=lambda view: turn(self.look, view))
 
     def _offer(self, wave: Wave, candidates: Sequence[SiteView], room: int) -> int:
         """Admit who fits; who is not heard is admitted when it returns."""
@@ -287,6 +283,16 @@ class Walk:
         listed = {wave.name for wave in self.waves}
         past = [status for name, status in self.known.items() if name not in listed]
         return (*past, *(self.known[wave.name] for wave in self.waves if wave.name in self.known))
+
+
+def turn(look: Look, view: SiteView) -> tuple[bool, bool, bool, str]:
+    """What decides who is admitted before whom: who is heard, has its window, is on a superseded revision."""
+    return (
+        not view.online,
+        not opening.may_offer(view, look.now),
+        view.name not in look.first,
+        view.name,
+    )
 
 
 def _selects(wave: Wave, view: SiteView) -> bool:

@@ -338,11 +338,11 @@ class History(RuleBasedStateMachine):
     @rule()
     def it_is_left_alone_for_a_while(self) -> None:
         idle = 0
-        while idle < 40:
+        for _ in range(200):
             decision = self.site.step()
             self.site.advance(max(0.05, min(decision.requeue_after, 1.0)))
             idle = idle + 1 if isinstance(decision.action, Wait) else 0
-            if idle and decision.requeue_after > 10:
+            if idle > 40 or (idle and decision.requeue_after > 10):
                 break
         self.had_one = self.had_one or bool(self.site.ready(self.site.selected))
 

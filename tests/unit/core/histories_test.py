@@ -18,7 +18,14 @@ from hypothesis.stateful import initialize, invariant, precondition, rule, run_s
 from support import facts, timely
 from support.happenings import BUNDLES, LABELS, QUARANTINE, SITES, SOME, WHOLE
 from support.hubs import MODEL, Hub, model_raw
-from support.kinds import Offers, check_kinds, nobody_stays, note_offers, the_clock_holds_nobody
+from support.kinds import (
+    Offers,
+    check_catching_up,
+    check_kinds,
+    nobody_stays,
+    note_offers,
+    the_clock_holds_nobody,
+)
 from support.people import POLICIES, People
 from support.promises import check, clocks_do_not_matter, order_does_not_matter
 from support.resting import comes_to_rest
@@ -88,6 +95,7 @@ class Fleet(People):
             self.hub.started = self.hub.now
         check(before, decision)
         check_kinds(before, decision, self.offers)
+        check_catching_up(before, decision)
         timely.check_windows(before, decision)
         timely.looks_in_time(before, decision, facts.not_healthy(before))
         note_offers(self.hub, self.offers)
@@ -96,7 +104,8 @@ class Fleet(People):
         if writes == WHOLE:
             self._nothing_banned_is_ordered()
             nobody_stays(self.hub)
-            timely.nobody_waits_to_leave(self.hub, facts.leaving(self.hub))
+            if not decision.create_rollouts:  # what bans may have been made just now: the next pass sees it
+                timely.nobody_waits_to_leave(self.hub, facts.leaving(self.hub))
 
     @rule(writes=st.sampled_from((WHOLE, WHOLE, 0, 1)))
     def set_aside(self, writes: int) -> None:
@@ -112,7 +121,7 @@ class Fleet(People):
         """Time passes, and nobody is heard."""
         self.hub.tick(seconds)
 
-    def pass_time(self, seconds: float, silent: set[str]) -> None:
+    def pass_time(self, seconds: float, silent: frozenset[str]) -> None:
         """Time passes in which sites work and all but some are heard."""
         while seconds > 0:
             self.hub.tick(min(STEP, seconds))
@@ -123,17 +132,38 @@ class Fleet(People):
                     self.sims[name].sync()
 
     @precondition(lambda self: timely.soaking(self.hub) is not None)
-    @rule(silent=SOME, early=st.sampled_from((0, 0, 1)), looks=st.integers(1, 2))
-    def soak(self, silent: set[str], early: int, looks: int) -> None:
-        """A soak goes by, in which some sites are not heard, and which begins anew for some reason perhaps."""
-        for _ in range(looks):
-            left = timely.soaking(self.hub) or timedelta(0)
-            self.pass_time(max(0.0, left.total_seconds() - early), silent)
+    @rule(silent=SOME, early=st.sampled_from((0, 0, 1)), paused=st.sampled_from((False, False, True)))
+    def soak(self, silent: frozenset[str], early: int, paused: bool) -> None:
+        """A soak goes by, in which some sites are not heard, and in which the model is paused perhaps."""
+        left = (timely.soaking(self.hub) or timedelta(0)).total_seconds()
+        if paused:
+            self.pause(paused=True)
             self.look(WHOLE, 0)
+            self.pass_time(left, frozenset())
+            self.pause(paused=False)
+            self.look(WHOLE, 0)
+        else:
+            self.pass_time(left - early, silent)
+        self.look(WHOLE, 0)
+
+    @rule(names=SOME, late=SOME)
+    def lose_and_look(self, names: frozenset[str], late: frozenset[str]) -> None:
+        """Orders are deleted and written anew; then reports about the old ones arrive."""
+        self.lose_orders(names)
+        self.look(WHOLE, 0)
+        self.alone(late, "tell")
+        self.look(WHOLE, 0)
+
+    @rule(replicas=st.integers(1, 3))
+    def edit_unheard(self, replicas: int) -> None:
+        """Orders change in place, and what was said of the earlier ones stands there for a while."""
+        self.scale(replicas)
+        self.look(WHOLE, 0)
+        self.look(WHOLE, 0)
 
     @precondition(lambda self: timely.next_opening(self.hub) is not None)
     @rule(early=st.sampled_from((-1, 0, 1, 300, 899, 900, 901)), silent=SOME)
-    def until_a_window(self, early: int, silent: set[str]) -> None:
+    def until_a_window(self, early: int, silent: frozenset[str]) -> None:
         """It is the time at which a window opens, or so long before it."""
         left = timely.next_opening(self.hub) or 0.0
         self.pass_time(max(0.0, left - early), silent)
