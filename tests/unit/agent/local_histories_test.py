@@ -6,27 +6,16 @@ Every history ends at rest within ten simulated minutes once it is left alone an
 """
 
 import os
-from dataclasses import replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
 import pytest
 from edgefleet.core import names
 from edgefleet.core.local import (
-    Create,
-    Delete,
-    LocalDecision,
-    LocalSeen,
-    Patch,
-    Remember,
-    StartFetch,
-    StopFetch,
     Wait,
 )
-from edgefleet.core.local_view import STABLE_GRACE, View
-from edgefleet.core.order import Mode, OnNoTraffic, Order, State, Surge, Swap
-from edgefleet.core.site_pass import decide_local
+from edgefleet.core.local_view import STABLE_GRACE
+from edgefleet.core.order import Mode, OnNoTraffic, Order, Surge
 from edgefleet.core.window import ALWAYS, NO_WINDOWS, SHUT, Windows
 from edgepod.contract import SelfTestReport
 from hypothesis import HealthCheck, settings
@@ -38,9 +27,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support.site import Behaviour, Site, environment, order
+from support.site import Behaviour, environment, order
+from support.watched import Watched, changed
 
-_S = TypeVar("_S", bound=msgspec.Struct)
 CLOSED = Windows(SHUT, SHUT)
 KINDS = {
     "good": Behaviour(),
@@ -56,151 +45,8 @@ KINDS = {
     "fails once it is promoted": Behaviour(fades=True),
     "no registry": Behaviour(fetch=environment("RegistryUnreachable")),
 }
-
-
-class Watched(Site):
-    """A site that looks over the agent's shoulder."""
-
-    def decide(self) -> LocalDecision:
-        decision, seen = super().decide(), self.see()
-        for step in (timedelta(days=-400), timedelta(days=4000)):
-            other = decide_local(seen, self.now, self.moment + step)
-            assert _timeless(other) == _timeless(decision), "I12: a clock step changed a verdict"
-        if seen.windows != NO_WINDOWS and seen.order is not None:
-            self._gated_only(decision, seen)
-        return decision
-
-    def _gated_only(self, decision: LocalDecision, seen: LocalSeen) -> None:
-        """Closed windows hold up beginnings, and nothing that leads back."""
-        wanted = seen.order
-        assert wanted is not None
-        free = decide_local(replace(seen, windows=NO_WINDOWS), self.now, self.moment)
-        if _timeless(free) == _timeless(decision):
-            return
-        view = View(seen, self.now, self.moment)
-        assert not view.going_back, "I5: the way back is gated"
-        assert self.record.refusal_of(wanted.revision, wanted.attempt) is None, "I5: leaving is gated"
-        assert isinstance(decision.action, Wait | StopFetch)
-        match free.action:
-            case StartFetch() | Create(kind="Job"):
-                assert view.deployment(wanted.revision) is None, "a canary under way is gated"
-            case Create(kind="Deployment", manifest=manifest):
-                assert manifest["metadata"]["labels"][names.REVISION] == wanted.revision != self.selected
-            case Wait():
-                assert isinstance(decision.action, StopFetch)
-            case _:
-                raise AssertionError(f"a window held up {free.why}")
-
-    def _window(self, decision: LocalDecision) -> None:
-        """What is begun is begun inside its window."""
-        wanted = self.order
-        if wanted is None or wanted.revision == self.selected or View(self.see(), 0, self.moment).going_back:
-            return
-        pods = ("Deployment", f"team-digits-{wanted.revision}") in self.objects
-        match decision.action:
-            case StartFetch():
-                begun = pods or any(kind == "Job" for kind, _ in self.objects)
-                assert self.windows.download.open or begun, "a download is begun outside its window"
-            case Create(kind="Job"):
-                assert self.windows.update.open or pods, "a self-test is begun outside the window"
-            case Create(kind="Deployment", manifest=manifest):
-                of = manifest["metadata"]["labels"][names.REVISION]
-                assert self.windows.update.open or of != wanted.revision, "pods are begun outside the window"
-            case Remember(record) if record.swap is not None and record.swap.gap_seconds is None:
-                declared = self.record.swap is not None and self.record.swap.since == record.swap.since
-                assert self.windows.update.open or declared, "a swap is begun outside the window"
-            case _:
-                pass
-
-    def apply(self, decision: LocalDecision) -> None:
-        self._window(decision)
-        served = bool(self.ready(self.selected))
-        self._promises(decision)
-        super().apply(decision)
-        if served and not self.ready(self.selected) and not self.behaviours[self.selected].fades:
-            assert self._swaps(), f"I10: nothing ready is selected any more: {decision.why}"
-
-    def _promises(self, decision: LocalDecision) -> None:
-        match decision.action:
-            case Create(kind="Service", manifest=manifest) if manifest["metadata"]["name"] == "team-digits":
-                chosen = manifest["spec"]["selector"][names.REVISION]
-                assert chosen in self.good() or not self.good(), (
-                    f"I10: a Service for {chosen}, which is not ready"
-                )
-            case Create(kind="Deployment", manifest=manifest):
-                self._may_start(manifest["metadata"]["labels"][names.REVISION])
-            case Patch(kind="Service", name="team-digits", body=body):
-                chosen = body["spec"]["selector"][names.REVISION]
-                led_astray = self.record.served_as(self.selected) is None and not self.good()
-                assert self.ready(chosen) or led_astray, (
-                    f"I10: the Service is to select {chosen}, which has no ready pod"
-                )
-            case Patch(kind="Deployment", name=name, body=body) if name.endswith(f"-{self.selected}"):
-                assert body["spec"]["replicas"] >= 1 or self._swaps(), "I6: scaled what serves to nothing"
-            case Delete(kind="Deployment", name=name):
-                self._may_go(name.rsplit("-", 1)[1])
-            case _:
-                pass
-
-    def good(self) -> list[str]:
-        """Revisions that passed everything here, were not refused since, and are ready."""
-        record = self.record
-        return [
-            item.revision
-            for item in record.served
-            if record.refusal_of(item.revision, item.order.attempt) is None and self.ready(item.revision)
-        ]
-
-    def _swaps(self) -> bool:
-        """Whether the order allows a gap, the journal has declared it, and there is no room for both."""
-        wanted, declared = self.order, self.record.swap
-        assert wanted is not None
-        assert self.room is not None, "a swap where both would fit"
-        return (
-            wanted.canary.surge is Surge.PREFERRED
-            and declared is not None
-            and declared.gap_seconds is None
-            and (declared.revision, declared.attempt) == (wanted.revision, wanted.attempt)
-        )
-
-    def _may_start(self, revision: str) -> None:
-        wanted = self.order
-        assert wanted is not None
-        if revision == wanted.revision and revision != self.selected:
-            assert self.record.refusal_of(revision, wanted.attempt) is None, (
-                "I1: a refused revision is started"
-            )
-
-    def _may_go(self, revision: str) -> None:
-        wanted = self.order
-        if wanted is not None and wanted.state is State.REMOVE:
-            return
-        assert revision != self.selected, "I6: what serves is deleted"
-        declared = self.record.swap
-        if declared is not None and declared.gap_seconds is None:
-            return  # the newcomer of a swap that is called off makes place again
-        if self.record.served_as(revision) is not None and self.ready(revision):
-            assert self.ready(self.selected), "I6: the last ready revision is deleted"
-
-
-def _timeless(decision: LocalDecision) -> tuple[Any, ...]:
-    """A decision without the times it stamps, and without the gap it measures by them if the agent died in it."""
-    action, report = decision.action, decision.report
-    if isinstance(action, Remember):
-        refused = tuple(_changed(item, time="") for item in action.record.refused)
-        action = Remember(_changed(action.record, refused=refused, swap=_timeless_swap(action.record.swap)))
-    swap = _timeless_swap(report.swap)
-    untold = {"message": ""} if swap is not None and swap.gap_seconds is not None else {}
-    conditions = tuple(_changed(item, last_transition_time="", **untold) for item in report.conditions)
-    refused = tuple(_changed(item, time="") for item in report.refused)
-    told = _changed(report, conditions=conditions, refused=refused, swap=swap, **untold)
-    return action, told, decision.progress, decision.leases
-
-
-def _timeless_swap(swap: Swap | None) -> Swap | None:
-    if swap is None:
-        return None
-    return _changed(swap, since="", gap_seconds=None if swap.gap_seconds is None else 0.0)
+ENDINGS = ("good", "good", "never ready", "fails under traffic", "fails once it is promoted")
+"""Of revisions that get far enough for something to be taken back."""
 
 
 class History(RuleBasedStateMachine):
@@ -244,30 +90,29 @@ class History(RuleBasedStateMachine):
     def memory(self, room: int | None) -> None:
         self.site.room = room
 
-    @rule(
-        kind=st.sampled_from(["good", *sorted(KINDS)]),
-        mode=st.sampled_from(Mode),
-        surge=st.sampled_from(Surge),
-    )
+    @rule(kind=st.sampled_from(ENDINGS), mode=st.sampled_from(Mode), surge=st.sampled_from(Surge))
     def a_new_revision_without_room(self, kind: str, mode: Mode, surge: Surge) -> None:
         self.site.room = max(1, len(self.site.pods))
         self._give(kind, mode, max(1, len(self.site.live(self.site.selected))), surge=surge)
         self.it_is_left_alone_for_a_while()
 
-    @rule(kind=st.sampled_from(["good", *sorted(KINDS)]), mode=st.sampled_from(Mode))
-    def a_new_revision_and_time(self, kind: str, mode: Mode) -> None:
-        self._give(kind, mode, 1)
+    @rule(kind=st.sampled_from(ENDINGS), replicas=st.integers(1, 3))
+    def a_new_revision_and_time(self, kind: str, replicas: int) -> None:
+        self._give(kind, Mode.CANARY, replicas)
         self.it_is_left_alone_for_a_while()
 
     @rule(what=st.sampled_from(["never", "crash", "nopod"]), long=st.booleans())
     def what_serves_falls_ill(self, what: str, long: bool) -> None:
         """It works no more, for so long at times that a newcomer is not compared with it."""
-        self._heal()
-        self.ill = self.site.selected
-        if self.ill in self.site.behaviours:
-            self.site.behaviours[self.ill].start = what
+        self._falls_ill(self.site.selected, what)
         if long:
             self.site.watch(STABLE_GRACE + 10)
+
+    def _falls_ill(self, revision: str, what: str) -> None:
+        self._heal()
+        self.ill = revision
+        if revision in self.site.behaviours:
+            self.site.behaviours[revision].start = what
 
     def _heal(self) -> None:
         for revision in {self.ill} & set(self.site.behaviours):
@@ -299,7 +144,7 @@ class History(RuleBasedStateMachine):
         chosen = self.given[pick % len(self.given)]
         bundle = self.site.decide().report.active_bundle
         again = {"replaces": bundle, "mode": Mode.DIRECT, "go_back": told} if forced else {}
-        self.site.give(_changed(chosen, **again))
+        self.site.give(changed(chosen, **again))
 
     @rule(closed=st.booleans())
     def back_to_what_served_here(self, closed: bool) -> None:
@@ -308,13 +153,13 @@ class History(RuleBasedStateMachine):
         if earlier:
             bundle = site.decide().report.active_bundle
             site.windows = CLOSED if closed else site.windows
-            site.give(_changed(earlier[-1], replaces=bundle, mode=Mode.DIRECT))
+            site.give(changed(earlier[-1], replaces=bundle, mode=Mode.DIRECT))
 
     @rule()
     def try_again(self) -> None:
         wanted = self.site.order
         assert wanted is not None
-        self.site.give(_changed(wanted, attempt=wanted.attempt + 1))
+        self.site.give(changed(wanted, attempt=wanted.attempt + 1))
 
     @rule(download=st.booleans(), update=st.booleans())
     def windows_open_or_close(self, download: bool, update: bool) -> None:
@@ -424,10 +269,6 @@ class History(RuleBasedStateMachine):
         blocked = told.stage.value == "Blocked"
         back = told.stage.value == "RolledBack" and self.site.decide().requeue_after > 10
         return at_rest or blocked or back
-
-
-def _changed(wanted: _S, **fields: Any) -> _S:
-    return msgspec.structs.replace(wanted, **fields)
 
 
 TestHistories = pytest.mark.timeout(300)(History.TestCase)
