@@ -273,7 +273,7 @@ class History(RuleBasedStateMachine):
 
 TestHistories = pytest.mark.timeout(300)(History.TestCase)
 History.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=45,
     stateful_step_count=25,
     deadline=None,
     derandomize=True,
