@@ -130,6 +130,7 @@ async def real_storm(
             ) as town,
         ):
             life.others, life.power, life.canary = (between,), town.power_cut, CANARY
+            life.patience = 8.0  # a canary takes ten seconds
             yield life, record, town
 
 

@@ -94,7 +94,8 @@ def lives(plan: Path, be: Callable[[], None], *, watched: bool = True) -> int:
             be()
             os._exit(0)
         signal.signal(signal.SIGTERM, stop)
-        (plan / "life").write_text(str(child))
+        (plan / "life.new").write_text(str(child))
+        (plan / "life.new").replace(plan / "life")  # whoever reads it reads all of it
         _, status = os.waitpid(child, 0)
         code = os.waitstatus_to_exitcode(status)
         if code != -signal.SIGKILL or stopped:

@@ -255,7 +255,8 @@ class Town:
     def power_cut(self, number: int) -> None:
         """All agents of one process die, and begin again."""
         plan, _ = self._houses[number % len(self._houses)]
-        os.kill(int((plan / "life").read_text()), signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # the next life is not begun yet
+            os.kill(int((plan / "life").read_text()), signal.SIGKILL)
 
     def broken(self) -> str:
         """What agents ended of by themselves; empty: none did."""

@@ -173,6 +173,8 @@ class Storm:
     """Other weathers, which come and go with the operator's."""
     power: Callable[[int], None] | None = None
     """Cuts the power of some sites."""
+    patience: float = 1.0
+    """How much longer pauses are than those of sites that need no time for anything."""
     policy: dict[str, Any] = field(default_factory=dict)
     placement: dict[str, Any] | None = None
     silenced: set[str] = field(default_factory=set)
@@ -207,11 +209,12 @@ class Storm:
         await self.fleet.apply(MODEL, self.bundles[step.number], **spec)
 
     async def _wait(self, _step: Step) -> None:
-        await asyncio.sleep(self.hurry.uniform(0.5, 3.0))
+        await asyncio.sleep(self.hurry.uniform(0.5, 3.0) * self.patience)
 
     async def _kill(self, _step: Step) -> None:
-        os.kill(int((self.plan / "life").read_text()), signal.SIGKILL)
-        self.kills += 1
+        with contextlib.suppress(ProcessLookupError):  # the next life is not begun yet
+            os.kill(int((self.plan / "life").read_text()), signal.SIGKILL)
+            self.kills += 1
 
     async def _silence(self, step: Step) -> None:
         agent = self.fleet.agents[step.site]
