@@ -18,7 +18,7 @@ from edgefleet.core.local import (
     StartFetch,
 )
 from edgefleet.core.local_canary import PACE
-from edgefleet.core.local_keep import LONG, backoff
+from edgefleet.core.local_keep import LONG, backoff, lead_to
 from edgefleet.core.local_record import Record, Staged
 from edgefleet.core.local_report import self_test_of
 from edgefleet.core.local_view import Outcome, View
@@ -247,8 +247,8 @@ def promote(view: View) -> Outcome:
 
     The last step's traffic goes on until then, or the one pod that is left of what serves would answer everything.
     """
-    order, service = view.order, view.seen.service
-    if view.staged is None or service is None:
+    order = view.order
+    if view.staged is None or view.seen.service is None:
         raise ValueError("promotion comes after the Service and the bundle are there")
     promoting = Outcome(Stage.STAGED, "Promoting", requeue=PACE, lease=local_canary.last_lease(view))
     if view.approved is None:
@@ -257,9 +257,8 @@ def promote(view: View) -> Outcome:
     scaling = _room(view)
     if scaling is not None:
         return replace(promoting, action=scaling.action, why=scaling.why, requeue=scaling.requeue)
-    body = rendering.select(view.seen.namespace, view.seen.model, order.revision)
     why = f"callers go to {order.revision}"
-    return replace(promoting, action=Patch("Service", service.name, body), why=why, requeue=0.0)
+    return replace(promoting, action=lead_to(view, order.revision), why=why, requeue=0.0)
 
 
 def _tested(view: View) -> SelfTest | None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
-from edgefleet.core import local_keep
+from edgefleet.core.local_keep import lead_to, restoring
 from edgefleet.core.local_view import STABLE_GRACE, Outcome, View
 from edgefleet.core.order import Cause, Stage
 
@@ -16,12 +16,8 @@ def relapse(view: View) -> Outcome | None:
     if best is None or not view.active:
         return None
     if _given_up(view):
-        going_back = local_keep.restoring(
-            local_keep.lead_to(view, best.revision), f"go back to {best.revision}"
-        )
-        return (
-            replace(going_back, stage=Stage.ROLLED_BACK, reason="GoingBack") if view.refusal else going_back
-        )
+        back = restoring(lead_to(view, best.revision), f"go back to {best.revision}")
+        return replace(back, stage=Stage.ROLLED_BACK, reason="GoingBack") if view.refusal else back
     since = view.unready_since
     if since is None or view.now - since < STABLE_GRACE or view.swapping or best.revision == view.target:
         return None
@@ -50,4 +46,4 @@ def _give_up(view: View, message: str) -> Outcome | None:
     if served is None:
         return None
     then = View(replace(view.seen, order=served.order), view.now, view.moment)
-    return local_keep.restoring(then.refuse(_REASON, message).action, f"give {view.active} up")
+    return restoring(then.refuse(_REASON, message).action, f"give {view.active} up")

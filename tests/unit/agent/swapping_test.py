@@ -208,12 +208,18 @@ def test_a_canary_that_once_ran_is_never_swapped_in_unjudged(site: Site) -> None
     assert site.selected == "aa"
 
 
-def test_what_passed_once_and_is_down_keeps_no_place_from_a_newcomer_while_nothing_serves() -> None:
+def just_promoted_to_one_that_fades() -> Site:
+    """A site on `bb`, which stops working now that it is promoted; `aa` still runs beside it."""
     site = Site()
     site.give(order("aa", 1, mode=Mode.DIRECT), Behaviour(version=1))
     site.run()
     site.give(order("bb", 2, mode=Mode.DIRECT), Behaviour(version=2, fades=True))
     site.run(until=lambda: site.selected == "bb")
+    return site
+
+
+def test_what_passed_once_and_is_down_keeps_no_place_from_a_newcomer_while_nothing_serves() -> None:
+    site = just_promoted_to_one_that_fades()
     site.give(order("cc", 3, mode=Mode.DIRECT), Behaviour(version=3))
     site.run(
         until=lambda: site.record.served_as("cc") is not None
@@ -229,11 +235,7 @@ def test_what_passed_once_and_is_down_keeps_no_place_from_a_newcomer_while_nothi
 
 
 def test_what_stopped_serving_while_another_is_awaited_is_left_for_the_one_that_still_works() -> None:
-    site = Site()
-    site.give(order("aa", 1, mode=Mode.DIRECT), Behaviour(version=1))
-    site.run()
-    site.give(order("bb", 2, mode=Mode.DIRECT), Behaviour(version=2, fades=True))
-    site.run(until=lambda: site.selected == "bb")
+    site = just_promoted_to_one_that_fades()
     site.room = len(site.pods)
     site.give(order("cc", 3, mode=Mode.DIRECT), Behaviour(version=3))
     site.run(until=lambda: site.selected == "aa")
