@@ -195,6 +195,19 @@ class _Process:
     start_id: str = field(default_factory=lambda: secrets.token_hex(4))
 
 
+async def beat(api: Api, node: str) -> None:
+    """Say that a node lives."""
+    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "Tested",
+        "lastHeartbeatTime": now,
+        "lastTransitionTime": now,
+    }
+    await api.merge_patch(kinds.NODE, None, node, {"status": {"conditions": [ready]}}, status=True)
+
+
 class Kubelet:
     """Makes pods of a namespace ready, and answers for them."""
 
@@ -240,17 +253,7 @@ class Kubelet:
 
     async def _beat(self) -> None:
         while True:
-            now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-            ready = {
-                "type": "Ready",
-                "status": "True",
-                "reason": "Tested",
-                "lastHeartbeatTime": now,
-                "lastTransitionTime": now,
-            }
-            await self._api.merge_patch(
-                kinds.NODE, None, self._node, {"status": {"conditions": [ready]}}, status=True
-            )
+            await beat(self._api, self._node)
             await asyncio.sleep(5)
 
     async def _sync(self) -> None:

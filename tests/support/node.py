@@ -10,7 +10,6 @@ import itertools
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import aiohttp
@@ -20,7 +19,7 @@ from edgefleet.kube import errors, kinds
 from edgefleet.kube.client import Api, Object
 from edgefleet.kube.watching import Watcher
 from edgepod.contract import HEALTH_PATH, CanaryCounters, Counters, HealthDocument, TrafficLease
-from support.agents import Behaviour, _container
+from support.agents import Behaviour, _container, beat
 from support.many_agents import POD_NETWORK, where_pods_really_are
 
 _WORKERS: Final = 8
@@ -77,11 +76,8 @@ class Node:
     async def _beat(self) -> None:
         """Endpoints want pods on a node that lives."""
         while True:
-            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            ready = {"type": "Ready", "status": "True", "reason": "Tested", "lastHeartbeatTime": now}
-            body = {"status": {"conditions": [{**ready, "lastTransitionTime": now}]}}
             with contextlib.suppress(errors.ApiError):
-                await self._api.merge_patch(kinds.NODE, None, self._name, body, status=True)
+                await beat(self._api, self._name)
             await asyncio.sleep(5)
 
     def _hear(self, event: str, pod: Object) -> None:
